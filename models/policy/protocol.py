@@ -1,0 +1,51 @@
+"""What an engine is to the rest of the house: text and token ids in, continuations out.
+
+An engine is fed with `add` and emptied with `step`, so that continuous batching
+fits behind it as well as one big batch. It knows nothing of problems or search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Continue `prompt` followed by the tokens of `prefix`.
+
+    `Request(prompt="4 26 7>15;", seed=7, temperature=1.0, max_new_tokens=64)`
+    """
+
+    prompt: str
+    prefix: tuple[int, ...] = ()
+    seed: int = 0
+    """Keys the sampling noise: equal requests with equal seeds get equal noise, whatever their batch."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    max_new_tokens: int = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What the policy wrote: `Completion(text="26-4=22,7;", token_ids=[…], logprobs=[…], stop_reason="end", …)`."""
+
+    text: str
+    token_ids: list[int]
+    """Generated tokens, the end mark included."""
+    logprobs: list[float]
+    """Log-probability of each, at the request's temperature (top-p 1, top-k off)."""
+    prompt_tokens: int
+    stop_reason: str
+    """end, length or error."""
+
+
+class Engine(Protocol):
+    """Runs requests in batches of its own choosing."""
+
+    def add(self, key: int, request: Request) -> None:
+        """Queue a request under a key that is unique among those in flight."""
+        ...
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """Work for a while; return what finished, empty only when nothing is queued."""
+        ...
