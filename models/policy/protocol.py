@@ -4,7 +4,6 @@ An engine is fed with `add` and emptied with `step`, so that continuous batching
 fits behind it as well as one big batch. It knows nothing of problems or search.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -1,0 +1,66 @@
+"""A small Llama from scratch with a character tokenizer beside it: an ordinary Hugging Face policy."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders
+from tokenizers import models as tokenizer_models
+from tokenizers.pre_tokenizers import Split
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchSettings:
+    """The shape of a policy built from scratch."""
+
+    hidden_size: Annotated[int, "Width of the model."] = 128
+    num_layers: Annotated[int, "Transformer blocks."] = 3
+    num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 4
+    context: Annotated[int, "Longest text in tokens, prompt and answer together."] = 256
+
+    def __post_init__(self) -> None:
+        if min(self.hidden_size, self.num_layers, self.num_heads, self.context) < 1:
+            raise ValueError("hidden_size, num_layers, num_heads and context must be positive")
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 x num_heads ({self.num_heads})")
+
+
+def build_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizerFast:
+    """One token a character of the texts, and pad, end and unknown."""
+    characters = sorted(set().union(*map(set, texts)))
+    vocabulary = {token: index for index, token in enumerate([PAD, END, UNKNOWN, *characters])}
+    tokenizer = Tokenizer(tokenizer_models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        model_max_length=context,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(settings: ScratchSettings, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> LlamaForCausalLM:
+    """An untrained Llama with tied embeddings. The same seed gives the same weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.hidden_size * 8 // 3 // 8 * 8,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        max_position_embeddings=settings.context,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)

@@ -1,0 +1,25 @@
+"""Finds the part of a text that is meant as its answer. Linear in its length."""
+
+OPEN_BOX = r"\boxed{"
+OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
+
+
+def find_tagged(text: str) -> str | None:
+    """What stands in the last closed <answer> tags; None where there are none."""
+    end = text.rfind(CLOSE_TAG)
+    start = text.rfind(OPEN_TAG, 0, end) if end >= 0 else -1
+    return text[start + len(OPEN_TAG) : end].strip() if start >= 0 else None
+
+
+def find_boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{}, braces inside it balanced; None where there is none."""
+    start = text.rfind(OPEN_BOX)
+    if start < 0:
+        return None
+    start += len(OPEN_BOX)
+    depth = 1
+    for position in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start:position].strip()
+    return None

@@ -1,0 +1,307 @@
+"""The home: one folder that holds everything a wheel has done, and may be moved or copied.
+
+Only relative paths are ever stored in it, only its owner may read it, and only
+one process at a time may write to it. A `Home` is just a path until opened.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.records import now
+
+FORMAT = 1
+HOME_VARIABLE = "FLYWHEEL_HOME"
+DEFAULT_HOME = ".flywheel"
+IDENTITY = "home.json"
+WRITER_LOCK = "writer.lock"
+FOLDERS = ("lake", "checkpoints", "prefect", "logs", "tmp", "report")
+OWNER_ONLY_FOLDER = 0o700
+OWNER_ONLY_FILE = 0o600
+FLOOR_BYTES = 256 * 1024**2
+"""Free space that nothing of ours may eat into: a full disk harms more than this project."""
+
+
+class HomeError(Exception):
+    """The home cannot be used as it is."""
+
+
+class HomeBusyError(HomeError):
+    """Another process is writing to the home."""
+
+
+class DiskFullError(HomeError):
+    """There is, or would be, too little room on the home's disk."""
+
+
+_held_locks: set[int] = set()
+
+
+def _drop_locks_in_child() -> None:
+    """A forked child shares its parent's lock; left open, it would hold the home after the parent's death."""
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_drop_locks_in_child)
+
+
+def default_home() -> Path:
+    """Where the home is when nobody says: $FLYWHEEL_HOME, else .flywheel in the current folder."""
+    return Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+
+
+@dataclass(frozen=True)
+class Home:
+    """`Home(Path(".flywheel"))` names a home; `Home.open(path)` makes or checks it."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(os.path.abspath(Path(self.root).expanduser())))
+
+    @classmethod
+    def open(cls, root: Path, create: bool = True) -> "Home":
+        """The home at `root`, made where there is none; HomeError where it cannot be or is another thing."""
+        home = cls(root)
+        try:
+            if create and not (home.root / IDENTITY).exists():
+                home._make()
+            home._check()
+            if create:
+                home._make_folders()
+        except OSError as error:
+            raise HomeError(
+                f"cannot use {home.root} as a home: {error.strerror or error}. "
+                f"Choose a folder you may write to with {HOME_VARIABLE}."
+            ) from error
+        return home
+
+    @property
+    def lake(self) -> Path:
+        """The Parquet parts: the truth."""
+        return self.root / "lake"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A Hugging Face folder for each checkpoint."""
+        return self.root / "checkpoints"
+
+    @property
+    def prefect(self) -> Path:
+        """PREFECT_HOME; may be deleted at any time."""
+        return self.root / "prefect"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of runs."""
+        return self.root / "logs"
+
+    @property
+    def tmp(self) -> Path:
+        """What is being built, on the same disk; emptied whenever a writer enters."""
+        return self.root / "tmp"
+
+    @property
+    def report(self) -> Path:
+        """The rendered report."""
+        return self.root / "report"
+
+    @property
+    def home_id(self) -> str:
+        """Stays the same wherever the home is moved."""
+        return str(self._identity()["home_id"])
+
+    def resolve(self, relative: str) -> Path:
+        """The full path of a path stored in the lake; HomeError when it leads out of the home."""
+        path = Path(os.path.normpath(self.root / relative))
+        if Path(relative).is_absolute() or not path.is_relative_to(self.root):
+            raise HomeError(f"{relative!r} leads out of the home {self.root}; expected a path relative to it.")
+        return path
+
+    def relative(self, path: Path) -> str:
+        """The form of a path that may be stored: relative to the home, with forward slashes."""
+        full = Path(os.path.abspath(path))
+        if not full.is_relative_to(self.root):
+            raise HomeError(f"{path} is not inside the home {self.root}; only paths inside it may be stored.")
+        return full.relative_to(self.root).as_posix()
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[None]:
+        """Be the one writer of this home; HomeBusyError says who is when that is another.
+
+        The kernel frees the lock however its holder dies. It is not passed to
+        programs the holder starts, and forked children let go of it at once.
+        """
+        lock = self._open_lock()
+        try:
+            self._take(lock)
+            _held_locks.add(lock)
+            clear_folder(self.tmp)
+            yield
+        finally:
+            _release(lock)
+
+    def free_bytes(self) -> int:
+        """Free space on the home's disk, in bytes."""
+        existing = next(path for path in (self.root, *self.root.parents) if path.exists())
+        return shutil.disk_usage(existing).free
+
+    def require_space(self, num_bytes: int, purpose: str, floor_bytes: int = FLOOR_BYTES) -> None:
+        """DiskFullError unless `num_bytes` can be written and the floor still stays free."""
+        free = self.free_bytes()
+        if free < num_bytes + floor_bytes:
+            raise DiskFullError(
+                f"{self.root} has {megabytes(free)} free; {purpose} needs {megabytes(num_bytes)} "
+                f"and {megabytes(floor_bytes)} must stay free. {FREE_SPACE_ADVICE}"
+            )
+
+    def _make(self) -> None:
+        """Writes the identity first and under an exclusive name: the first of two makers wins."""
+        self.root.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+        strangers = [path.name for path in self.root.iterdir() if not path.name.startswith("." + IDENTITY)]
+        if strangers and IDENTITY not in strangers:
+            raise HomeError(
+                f"{self.root} is not empty and has no {IDENTITY} (found {sorted(strangers)[0]!r}). "
+                f"Choose an empty or new folder with {HOME_VARIABLE}."
+            )
+        self.root.chmod(OWNER_ONLY_FOLDER)
+        identity = {"format": FORMAT, "home_id": secrets.token_hex(8), "created_at": now().isoformat()}
+        write_once(self.root / IDENTITY, json.dumps(identity, indent=2).encode(), self.root)
+
+    def _make_folders(self) -> None:
+        for name in FOLDERS:
+            if not (self.root / name).is_dir():
+                (self.root / name).mkdir(mode=OWNER_ONLY_FOLDER, exist_ok=True)
+
+    def _check(self) -> None:
+        found = self._identity()["format"]
+        if found > FORMAT:
+            raise HomeError(
+                f"the home {self.root} has format {found}; this code reads formats up to {FORMAT}. "
+                "Upgrade the flywheel, or choose another home."
+            )
+
+    def _identity(self) -> dict[str, Any]:
+        path = self.root / IDENTITY
+        try:
+            identity = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise HomeError(
+                f"there is no home at {self.root}. `flywheel run` makes one; {HOME_VARIABLE} names another."
+            ) from error
+        except ValueError as error:
+            raise HomeError(f"{path} is broken ({error}). Restore it from a backup of the home.") from error
+        if not isinstance(identity, dict) or type(identity.get("format")) is not int or "home_id" not in identity:
+            raise HomeError(f"{path} is broken: expected format and home_id. Restore it from a backup of the home.")
+        return identity
+
+    def _open_lock(self) -> int:
+        try:
+            return os.open(self.root / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+        except OSError as error:
+            raise HomeError(
+                f"cannot write to the home {self.root}: {error.strerror}. "
+                f"Open it first, or choose a folder you may write to with {HOME_VARIABLE}."
+            ) from error
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HomeBusyError(_describe_holder(self.root, os.pread(lock, 4096, 0))) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(_signature()).encode(), 0)
+
+
+FREE_SPACE_ADVICE = f"Free some space there, or set {HOME_VARIABLE} to a folder on a larger disk."
+
+
+def megabytes(num_bytes: int) -> str:
+    """`1,234 MB`."""
+    return f"{num_bytes / 1e6:,.0f} MB"
+
+
+def clear_folder(folder: Path) -> None:
+    """Removes all that is in a folder, but not the folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_once(path: Path, content: bytes, workspace: Path) -> bool:
+    """Publishes a whole file, durably, at a name that nobody holds; False, changing nothing, where one does.
+
+    Built in `workspace` on the same disk and linked into place, so that no
+    reader ever sees a part of it and nothing is ever overwritten.
+    """
+    draft = workspace / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    try:
+        write_durably(draft, content)
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a new file that its owner alone may read, and waits until it is on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(path, flags, OWNER_ONLY_FILE), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _release(lock: int) -> None:
+    """Closes the lock, unless this is a forked child that let go of it already."""
+    if lock in _held_locks:
+        os.ftruncate(lock, 0)
+        _held_locks.discard(lock)
+        os.close(lock)
+
+
+def _signature() -> dict[str, object]:
+    return {"user": _user(), "host": socket.gethostname(), "pid": os.getpid(), "since": now().isoformat("T", "seconds")}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id may have no name
+        return str(os.getuid())
+
+
+def _describe_holder(root: Path, signature: bytes) -> str:
+    try:
+        holder = json.loads(signature)
+        who = f"{holder['user']} on {holder['host']}, process {holder['pid']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it took the lock and has not signed yet
+        who = "a process that is just starting"
+    return (
+        f"the home {root} is being written by {who}. Wait for it or stop it, "
+        f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
+    )

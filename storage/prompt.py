@@ -1,0 +1,35 @@
+"""Prompt templates: plain `{name}` fields and nothing more.
+
+Attribute access, indexing, conversions and format specifications are refused, so
+that a template can only ever show the fields it names, and never the gold answer.
+"""
+
+import string
+from collections.abc import Collection
+
+GOLD_FIELD = "answer"
+
+
+def check_template(template: str, fields: Collection[str] = ()) -> None:
+    """Raise ValueError unless the template names plain fields only, and of `fields` only where those are given."""
+    names = [_plain_name(template, *part) for part in _parse(template) if part[0] is not None]
+    if not names:
+        raise ValueError(f"prompt {template!r} shows no field of the problem; every prompt would be the same.")
+    if GOLD_FIELD in names:
+        raise ValueError(f"prompt {template!r} shows the gold answer; take {{{GOLD_FIELD}}} out.")
+    unknown = [name for name in names if name not in fields] if fields else []
+    if unknown:
+        raise ValueError(f"prompt {template!r} names {{{unknown[0]}}}; the fields are {', '.join(sorted(fields))}.")
+
+
+def _parse(template: str) -> list[tuple[str | None, str | None, str | None]]:
+    try:
+        return [part[1:] for part in string.Formatter().parse(template)]
+    except ValueError as error:
+        raise ValueError(f"prompt {template!r} is no template: {error}. Write {{{{ and }}}} for braces.") from error
+
+
+def _plain_name(template: str, name: str | None, spec: str | None, conversion: str | None) -> str:
+    if not name or not name.isidentifier() or spec or conversion:
+        raise ValueError(f"prompt {template!r} holds {{{name}}}; only plain names in braces are read, as {{question}}.")
+    return name
