@@ -5,6 +5,7 @@ one process at a time may write to it. A `Home` is just a path until opened.
 """
 
 import contextlib
+import errno
 import fcntl
 import getpass
 import json
@@ -143,9 +144,8 @@ class Home:
         programs the holder starts, and forked children let go of it at once.
         """
         lock = self._open_lock()
+        self._take(lock)
         try:
-            self._take(lock)
-            _held_locks.add(lock)
             clear_folder(self.tmp)
             yield
         finally:
@@ -164,6 +164,19 @@ class Home:
                 f"{self.root} has {megabytes(free)} free; {purpose} needs {megabytes(num_bytes)} "
                 f"and {megabytes(floor_bytes)} must stay free. {FREE_SPACE_ADVICE}"
             )
+
+    @contextlib.contextmanager
+    def explained_full_disk(self, what: str) -> Iterator[None]:
+        """DiskFullError in place of the errors of a full disk, while `what` is written."""
+        try:
+            yield
+        except Exception as error:
+            if not _says_full_disk(error):
+                raise
+            raise DiskFullError(
+                f"the disk of {self.root} is full: {megabytes(self.free_bytes())} free while writing {what}; "
+                f"nothing of it was kept. {FREE_SPACE_ADVICE}"
+            ) from error
 
     def _make(self) -> None:
         """Writes the identity first and under an exclusive name: the first of two makers wins."""
@@ -218,7 +231,10 @@ class Home:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise HomeBusyError(_describe_holder(self.root, os.pread(lock, 4096, 0))) from error
+            signature = os.pread(lock, 4096, 0)
+            os.close(lock)
+            raise HomeBusyError(_describe_holder(self.root, signature)) from error
+        _held_locks.add(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps(_signature()).encode(), 0)
 
@@ -229,6 +245,12 @@ FREE_SPACE_ADVICE = f"Free some space there, or set {HOME_VARIABLE} to a folder 
 def megabytes(num_bytes: int) -> str:
     """`1,234 MB`."""
     return f"{num_bytes / 1e6:,.0f} MB"
+
+
+def _says_full_disk(error: Exception) -> bool:
+    """Libraries written in Rust, such as safetensors, only say so in their text."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(f"os error {code})" in str(error) for code in codes)
 
 
 def clear_folder(folder: Path) -> None:
@@ -254,7 +276,7 @@ def write_once(path: Path, content: bytes, workspace: Path) -> bool:
         return False
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 
@@ -267,9 +289,9 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

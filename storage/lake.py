@@ -5,7 +5,6 @@ first part of a name wins and nothing is overwritten, so that a stage may be
 killed anywhere and done twice. Views over the parts are storage/warehouse.py's.
 """
 
-import errno
 import io
 import re
 import types
@@ -21,11 +20,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.home import FREE_SPACE_ADVICE, OWNER_ONLY_FOLDER, DiskFullError, Home, megabytes, sync_folder, write_once
-from storage.records import TABLES
+from storage.home import OWNER_ONLY_FOLDER, Home, megabytes, sync, write_once
+from storage.records import TABLES, make_id
 
-SEED = "seed"
-"""Key of the part without rows that makes an empty table a table."""
+SEED = "seed-"
+"""Keys of parts without rows start so; they make an empty table a table, with the columns of this version."""
 KEY_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,200}")
 SUFFIX = ".parquet"
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -66,6 +65,11 @@ def columns(table: str) -> tuple[Column, ...]:
     return tuple(_column(name, hint) for name, hint in hints.items())
 
 
+def seed_key(table: str) -> str:
+    """Names the part without rows: another one for other columns, so that a newer version adds its own."""
+    return SEED + make_id("seed", *columns(table))
+
+
 def record_of(table: str) -> type:
     """The record type of a table; ValueError names the tables there are."""
     if table not in TABLES:
@@ -85,8 +89,8 @@ class Lake:
         No rows still make a part, which marks a stage as done. Raises ValueError
         for rows that do not fit the table, DiskFullError for a full disk.
         """
-        if key == SEED:
-            raise ValueError(f"the key {SEED!r} is taken by the part that holds the schema; choose another")
+        if key.startswith(SEED):
+            raise ValueError(f"cannot name a part {key!r}; {SEED!r} begins the parts that hold the schema")
         return self._write(table, key, rows)
 
     def has(self, table: str, key: str) -> bool:
@@ -97,18 +101,16 @@ class Lake:
         """Keys of the parts published, sorted."""
         record_of(table)
         found = (path.name.removesuffix(SUFFIX) for path in (self.home.lake / table).glob("*" + SUFFIX))
-        return sorted(key for key in found if key != SEED)
+        return sorted(key for key in found if not key.startswith(SEED))
 
     def read(self, table: str, key: str) -> list[Any]:
         """The records of one part, equal to those published (but for floats of lists, kept in 32 bits)."""
-        frame = pl.read_parquet(self.path(table, key).read_bytes())
-        known = [column.name for column in columns(table) if column.name in frame.columns]
-        return [record_of(table)(**row) for row in frame.select(known).iter_rows(named=True)]
+        return to_records(table, pl.read_parquet(self.path(table, key).read_bytes()))
 
     def seed(self) -> None:
         """Gives each table a part without rows."""
         for table in TABLES:
-            self._write(table, SEED, ())
+            self._write(table, seed_key(table), ())
 
     def path(self, table: str, key: str) -> Path:
         """Where a part lies, published or not."""
@@ -121,22 +123,21 @@ class Lake:
         if self.has(table, key):
             return False
         content = to_parquet(table, rows)
-        try:
+        with self.home.explained_full_disk(f"the part {table}/{key} ({megabytes(len(content))})"):
             self._make_folder(table)
             return write_once(self.path(table, key), content, self.home.tmp)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFullError(
-                f"the disk of {self.home.root} is full: {megabytes(self.home.free_bytes())} free, the part "
-                f"{table}/{key} needs {megabytes(len(content))}; nothing of it was kept. {FREE_SPACE_ADVICE}"
-            ) from error
 
     def _make_folder(self, table: str) -> None:
         folder = self.home.lake / table
         if not folder.is_dir():
             folder.mkdir(mode=OWNER_ONLY_FOLDER, exist_ok=True)
-            sync_folder(folder.parent)
+            sync(folder.parent)
+
+
+def to_records(table: str, frame: pl.DataFrame) -> list[Any]:
+    """Rows as records; columns that this version does not know are left out."""
+    known = [column.name for column in columns(table) if column.name in frame.columns]
+    return [record_of(table)(**row) for row in frame.select(known).iter_rows(named=True)]
 
 
 def to_parquet(table: str, rows: Sequence[Any]) -> bytes:
@@ -147,16 +148,16 @@ def to_parquet(table: str, rows: Sequence[Any]) -> bytes:
     arrays = [_array(table, column, [getattr(row, column.name) for row in rows]) for column in columns(table)]
     schema = pa.schema([pa.field(name, kind.arrow, nullable) for name, kind, nullable, _ in columns(table)])
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd", store_schema=False)
     return buffer.getvalue()
 
 
 def _array(table: str, column: Column, values: list[Any]) -> Any:
-    if column.kind == KINDS[str]:
-        values = clean_texts(values)
-    elif column.kind == KINDS[list[str]]:
-        values = [clean_texts(texts) for texts in values]
     try:
+        if column.kind == KINDS[str]:
+            values = clean_texts(values)
+        elif column.kind == KINDS[list[str]]:
+            values = [clean_texts(texts) for texts in values]
         array = pa.array(values, type=column.kind.arrow)
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise ValueError(f"{table}.{column.name}: {error}; expected {column.kind.sql}") from error

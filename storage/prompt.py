@@ -10,16 +10,21 @@ from collections.abc import Collection
 GOLD_FIELD = "answer"
 
 
-def check_template(template: str, fields: Collection[str] = ()) -> None:
+def check_template(template: str, fields: Collection[str] = (), gold: str = GOLD_FIELD) -> None:
     """Raise ValueError unless the template names plain fields only, and of `fields` only where those are given."""
-    names = [_plain_name(template, *part) for part in _parse(template) if part[0] is not None]
+    names = template_fields(template)
     if not names:
         raise ValueError(f"prompt {template!r} shows no field of the problem; every prompt would be the same.")
-    if GOLD_FIELD in names:
-        raise ValueError(f"prompt {template!r} shows the gold answer; take {{{GOLD_FIELD}}} out.")
-    unknown = [name for name in names if name not in fields] if fields else []
-    if unknown:
-        raise ValueError(f"prompt {template!r} names {{{unknown[0]}}}; the fields are {', '.join(sorted(fields))}.")
+    for name in names:
+        if name in (GOLD_FIELD, gold):
+            raise ValueError(f"prompt {template!r} shows the gold answer; take {{{name}}} out.")
+        if fields and name not in fields:
+            raise ValueError(f"prompt {template!r} names {{{name}}}; the fields are {', '.join(sorted(fields))}.")
+
+
+def template_fields(template: str) -> list[str]:
+    """The fields that a template shows, in order. Raises ValueError where it holds anything but plain names."""
+    return [_plain_name(template, *part) for part in _parse(template) if part[0] is not None]
 
 
 def _parse(template: str) -> list[tuple[str | None, str | None, str | None]]:

@@ -46,6 +46,11 @@ def make_id(kind: str, *parts: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
 
 
+def make_seed(*parts: object) -> int:
+    """A seed in 0..2^62 that is a function of its parts alone."""
+    return int(make_id("seed", *parts)[:16], 16) >> 2
+
+
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
@@ -71,6 +76,22 @@ class Problem:
     difficulty: Annotated[str, "The source's own difficulty label (Countdown: how many numbers)."] = ""
     position: Annotated[int, "Place in the source's stream; lower is drawn earlier."] = 0
     created_at: Annotated[datetime, "When it was first drawn."] = field(default_factory=now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """A problem's place in a round: what the round searches, in order.
+
+    `Draw(line="…", run_id="…", round=3, place=17, problem_id="9f…", is_new=False)`
+    """
+
+    line: Annotated[str, "The line it belongs to."]
+    run_id: Annotated[str, "The run it belongs to."]
+    round: Annotated[int, "The round that searches it; 0 is the preflight before the first."]
+    place: Annotated[int, "Its place in the round, from 0; shards are cut along it."]
+    problem_id: Annotated[str, "The problem."]
+    is_new: Annotated[bool, "Drawn from the source just now; else chosen again for what it still teaches."]
+    created_at: Annotated[datetime, "When it was drawn."] = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,8 +183,8 @@ class Checkpoint:
     parent_id: Annotated[str, "The checkpoint its training started from; empty for the initial policy."]
     selection_id: Annotated[str, "The selection it was trained on; empty for the initial policy."]
     objective: Annotated[str, "Learning objective: initialization or cloning."]
-    folder: Annotated[str, "Its folder, relative to the home."]
-    digest: Annotated[str, "SHA-256 over the folder's files."]
+    folder: Annotated[str, "Its folder, relative to the home; the registry fills it in."] = ""
+    digest: Annotated[str, "SHA-256 over the folder's files; the registry fills it in."] = ""
     settings: Annotated[str, "JSON: the learning settings as used."]
     num_examples: Annotated[int, "Examples in its training set."]
     num_tokens: Annotated[int, "Tokens it was trained on, all epochs together."]
@@ -196,6 +217,7 @@ class Evaluation:
     pass_at_8: Annotated[float | None, "Unbiased pass@8 of samples at temperature 1, over fewer problems."]
     num_pass_problems: Annotated[int, "Problems behind pass_at_8."]
     chance: Annotated[float | None, "Solved by uniform legal play on the same problems (Countdown)."]
+    brute_force: Annotated[float | None, "Mean complete walks that trying everything in order needs (Countdown)."]
     mean_tokens: Annotated[float, "Mean tokens of an answer."]
     truncated_share: Annotated[float, "Share of answers cut off at the token limit."]
     entropy: Annotated[float | None, "Mean -log p of sampled tokens at temperature 1, nats a token."]
@@ -227,21 +249,23 @@ class Promotion:
     `Promotion(sequence=3, candidate_id="…", champion_id="…", verdict="promoted", p_value=2e-9, …)`
     """
 
-    promotion_id: Annotated[str, "Digest of line and sequence."]
+    promotion_id: Annotated[str, "Digest of line and sequence; the registry fills it in."] = ""
     line: Annotated[str, "The line it decides for."]
-    sequence: Annotated[int, "Place among the line's decisions; the name of its part, so that only one can win it."]
+    sequence: Annotated[
+        int, "Place among the line's decisions; the name of its part, so that only one can win it. Filled in too."
+    ] = 0
     run_id: Annotated[str, "The run it was made in."]
     round: Annotated[int, "The round it was made in."]
     candidate_id: Annotated[str, "The checkpoint decided on."]
-    previous_id: Annotated[str, "The champion before."]
-    champion_id: Annotated[str, "The champion after."]
+    previous_id: Annotated[str, "The champion before; empty at first. Filled in too."] = ""
+    champion_id: Annotated[str, "The champion after; filled in too."] = ""
     verdict: Annotated[str, "initial, promoted, refused or rolled_back."]
     reason: Annotated[str, "The verdict in a sentence."]
-    num_problems: Annotated[int, "Benchmark problems compared."]
-    wins: Annotated[int, "Problems that the candidate alone solved."]
-    losses: Annotated[int, "Problems that the champion alone solved."]
-    p_value: Annotated[float | None, "One-sided exact McNemar p-value."]
-    alpha: Annotated[float | None, "The level it was held against."]
+    num_problems: Annotated[int, "Benchmark problems compared."] = 0
+    wins: Annotated[int, "Problems that the candidate alone solved."] = 0
+    losses: Annotated[int, "Problems that the champion alone solved."] = 0
+    p_value: Annotated[float | None, "One-sided exact McNemar p-value."] = None
+    alpha: Annotated[float | None, "The level it was held against."] = None
     decided_by: Annotated[str, "gate, or the user who decided."]
     created_at: Annotated[datetime, "When it was decided."] = field(default_factory=now)
 
@@ -292,6 +316,7 @@ class Run:
 
 TABLES: dict[str, type] = {
     "problems": Problem,
+    "draws": Draw,
     "trajectories": Trajectory,
     "steps": Step,
     "selections": Selection,

@@ -10,10 +10,12 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
+
+from models.learning.settings import TrainingSettings
 
 
 class NonFiniteLossError(RuntimeError):
@@ -57,30 +59,6 @@ class Objective(Protocol):
     """What is minimised: a mean over the batch's learnt tokens."""
 
     def __call__(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How weights are changed."""
-
-    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1.5e-3
-    epochs: Annotated[float, "Passes over the examples; a part of one is allowed."] = 2.0
-    batch_tokens: Annotated[int, "Most tokens in a batch, prompts included."] = 4096
-    warmup_share: Annotated[float, "Share of the steps in which the learning rate rises; then it falls to zero."] = 0.05
-    weight_decay: Annotated[float, "AdamW's decoupled weight decay."] = 0.01
-    max_grad_norm: Annotated[float, "Gradients are clipped to this norm."] = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate must be between 0 and 1, found {self.learning_rate}")
-        if not 0 < self.epochs <= 1000:
-            raise ValueError(f"epochs must be over 0 and at most 1000, found {self.epochs}")
-        if self.batch_tokens < 1:
-            raise ValueError(f"batch_tokens must be positive, found {self.batch_tokens}")
-        if not 0 <= self.warmup_share <= 1:
-            raise ValueError(f"warmup_share must be between 0 and 1, found {self.warmup_share}")
-        if self.weight_decay < 0 or self.max_grad_norm <= 0:
-            raise ValueError("weight_decay must be 0 or more and max_grad_norm over 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,8 @@ class Completion:
     prompt_tokens: int
     stop_reason: str
     """end, length or error."""
+    seed: int = 0
+    """The request's."""
 
 
 class Engine(Protocol):

@@ -1,8 +1,6 @@
 """A small Llama from scratch with a character tokenizer beside it: an ordinary Hugging Face policy."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders
@@ -10,23 +8,9 @@ from tokenizers import models as tokenizer_models
 from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from models.policy.settings import ScratchSettings
+
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScratchSettings:
-    """The shape of a policy built from scratch."""
-
-    hidden_size: Annotated[int, "Width of the model."] = 128
-    num_layers: Annotated[int, "Transformer blocks."] = 3
-    num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 4
-    context: Annotated[int, "Longest text in tokens, prompt and answer together."] = 256
-
-    def __post_init__(self) -> None:
-        if min(self.hidden_size, self.num_layers, self.num_heads, self.context) < 1:
-            raise ValueError("hidden_size, num_layers, num_heads and context must be positive")
-        if self.hidden_size % (2 * self.num_heads):
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 x num_heads ({self.num_heads})")
 
 
 def build_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizerFast:

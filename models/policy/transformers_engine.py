@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicLayer
 
 from models.policy.noise import choose, uniform
+from models.policy.prompting import encode_prompt
 from models.policy.protocol import Completion, Request
 
 SHRINK_BELOW = 0.75
@@ -179,7 +180,7 @@ class TransformersEngine:
         if prompt not in self._prompts:
             if len(self._prompts) > 100_000:
                 self._prompts.clear()
-            self._prompts[prompt] = tuple(self.tokenizer(prompt)["input_ids"])
+            self._prompts[prompt] = encode_prompt(self.tokenizer, prompt)
         return self._prompts[prompt]
 
     def _complete(self, row: _Row) -> Completion:
@@ -190,6 +191,7 @@ class TransformersEngine:
             logprobs=row.logprobs,
             prompt_tokens=row.prompt_tokens,
             stop_reason=row.stop_reason,
+            seed=row.request.seed,
         )
 
 

@@ -46,5 +46,6 @@ LETTER = re.compile(r"[A-Za-z]")
 
 def recognise(text: str) -> list[str]:
     """The behaviours in a text, sorted: `["self_correction", "task_decomposition"]`."""
+    text = text.replace("’", "'")
     rules = CUES if LETTER.search(text) else MARKS
     return sorted(behaviour for behaviour, rule in rules.items() if rule.search(text))

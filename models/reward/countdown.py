@@ -99,7 +99,7 @@ def read_attempt(attempt: str, numbers: tuple[int, ...]) -> Term:
     if steps and all(steps):
         return follow_chain([step.groups("") for step in steps if step], numbers)
     if len(pieces) == 1:
-        return read_expression(attempt.rstrip("; \n"), numbers)
+        return read_expression(pieces[0], numbers)
     raise Unparsed
 
 
@@ -127,17 +127,24 @@ def split_steps(attempt: str) -> list[str]:
 
 
 def drop_retracted(pieces: list[str]) -> list[str]:
-    """Each `~` takes back the step before it."""
+    """Each `~` takes back the step before it, and that step's checks."""
     kept: list[str] = []
-    for piece in filter(None, pieces):
-        if piece[0] == "~":
-            if not kept:
-                raise Broken
-            kept.pop()
+    for piece in pieces:
+        while piece.startswith("~"):
+            retract(kept)
             piece = piece[1:].lstrip()
         if piece:
             kept.append(piece)
     return kept
+
+
+def retract(kept: list[str]) -> None:
+    """Remove the last step and the checks after it."""
+    while kept and kept[-1].startswith("?"):
+        kept.pop()
+    if not kept:
+        raise Broken
+    kept.pop()
 
 
 @lru_cache(maxsize=4096)

@@ -27,6 +27,8 @@ EVAL_MODULES = (
 """Their scorers evaluate an answer that looks like a list."""
 PARSE_EXPR_MODULES = ("games.countdown", "games.puzzle24")
 """They hold a `parse_expr` of their own; others reach it through sympy."""
+BOARD_DATASETS = ("arc_agi", "rearc")
+"""Their scorers compare tuples, which JSON has made lists."""
 EXPRESSION = re.compile(r"[\s0-9A-Za-z+\-*/^().,]*")
 ATTRIBUTE = re.compile(r"\.\s*[A-Za-z]")
 NAME = re.compile(r"[A-Za-z]+")
@@ -47,19 +49,13 @@ class GymVerifier:
 
     def judge(self, attempts: Sequence[tuple[Problem, str]]) -> list[Judgement]:
         """One judgement an attempt, in order."""
-        answers = [find_answer(text) for _, text in attempts]
-        readable = [0 < len(answer) <= MAX_CHARS for answer in answers]
-        judged = iter(
-            self.isolated.judge(
-                [
-                    (problem.data, answer)
-                    for (problem, _), answer, is_readable in zip(attempts, answers, readable, strict=True)
-                    if is_readable
-                ]
-            )
-        )
-        unparsed = Judgement(solved=False, reason="unparsed")
-        return [next(judged) if is_readable else unparsed for is_readable in readable]
+        pairs = [(problem.data, find_answer(text)) for problem, text in attempts]
+        return self.isolated.judge([pair if 0 < len(pair[1]) <= MAX_CHARS else unparsed(pair[1]) for pair in pairs])
+
+
+def unparsed(answer: str) -> Judgement:
+    """The judgement of an answer that is not worth a scorer's time."""
+    return Judgement(solved=False, reason="unparsed", answer=answer[:MAX_ANSWER_CHARS])
 
 
 def find_answer(text: str) -> str:
@@ -116,5 +112,13 @@ def score(data: str, answer: str) -> Judgement:
     """Judge one answer."""
     problem = json.loads(data)
     dataset = open_dataset(problem["dataset"], json.dumps(problem.get("params", {}), sort_keys=True))
-    solved = float(dataset.score_answer(answer, problem["entry"])) == 1.0
+    entry = problem["entry"]
+    if problem["dataset"] in BOARD_DATASETS:
+        entry["metadata"] = {key: as_tuples(value) for key, value in entry["metadata"].items()}
+    solved = float(dataset.score_answer(answer, entry)) == 1.0
     return Judgement(solved=solved, reason="solved" if solved else "wrong", answer=answer[:MAX_ANSWER_CHARS])
+
+
+def as_tuples(value: Any) -> Any:
+    """The value with each list in it a tuple."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

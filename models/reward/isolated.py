@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.util import Finalize
 from threading import Lock
 from typing import Any
 
@@ -38,6 +39,7 @@ HARMLESS_EVENTS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 Item = tuple[Any, ...]
+"""Arguments of a check, hashable."""
 
 
 class Isolated:
@@ -61,37 +63,42 @@ class Isolated:
         self.memory_bytes = memory_bytes
         self.num_workers = num_workers
         self._pool: ProcessPool | None = None
+        self._stop: Finalize[None] | None = None
         self._lock = Lock()
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
-        """One judgement an item, in order; `timeout` or `error` where the checker did not give one."""
-        judgements: dict[int, Judgement] = {}
-        for _ in range(POOL_TRIES):
-            missing = [index for index in range(len(items)) if index not in judgements]
-            if not missing:
-                break
-            judgements |= self._try_to_judge({index: items[index] for index in missing})
-        if len(judgements) < len(items):
-            raise RuntimeError(
-                f"checker workers ended before judging {len(items) - len(judgements)} items; expected them to start: "
-                f"see their messages above, and keep the main module's work under `if __name__ == '__main__'`"
-            )
-        return [judgements[index] for index in range(len(items))]
+    def judge(self, items: Sequence[Item | Judgement]) -> list[Judgement]:
+        """One judgement an item, in order; `timeout` or `error` where the checker did not give one.
+
+        Equal items are checked once, and one that is a judgement already stays as it is.
+        Raises RuntimeError where no worker can be started.
+        """
+        judged = self._judge_distinct({item for item in items if isinstance(item, tuple)})
+        return [judged[item] if isinstance(item, tuple) else item for item in items]
 
     def close(self) -> None:
         """Stop the workers; the next item starts new ones."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
-            pool.join()
+            self._stop_pool()
 
-    def _try_to_judge(self, items: dict[int, Item]) -> dict[int, Judgement]:
-        """Judgements by index, without those that were under way when the whole pool broke."""
+    def _judge_distinct(self, items: set[Item]) -> dict[Item, Judgement]:
+        """Judgements by item, with a new pool where the first one broke."""
+        judged: dict[Item, Judgement] = {}
+        for _ in range(POOL_TRIES):
+            if missing := items - judged.keys():
+                judged |= self._try_to_judge(missing)
+        if missing := items - judged.keys():
+            raise RuntimeError(
+                f"checker workers ended before judging {len(missing)} items; expected them to start: "
+                f"see their messages above, and keep the main module's work under `if __name__ == '__main__'`"
+            )
+        return judged
+
+    def _try_to_judge(self, items: set[Item]) -> dict[Item, Judgement]:
+        """Judgements by item, without those that were under way when the whole pool broke."""
         pool = self._running_pool()
-        futures = {index: self._schedule(pool, item) for index, item in items.items()}
-        judgements = {index: read_future(future) for index, future in futures.items()}
-        return {index: judgement for index, judgement in judgements.items() if judgement is not None}
+        futures = {item: self._schedule(pool, item) for item in items}
+        judgements = {item: read_future(future) for item, future in futures.items()}
+        return {item: judgement for item, judgement in judgements.items() if judgement is not None}
 
     def _schedule(self, pool: ProcessPool, item: Item) -> "Future[Judgement]":
         """Hand an item to the pool; to a pool that broke meanwhile, in vain."""
@@ -106,17 +113,28 @@ class Isolated:
     def _running_pool(self) -> ProcessPool:
         """The pool, started or, where it broke, started anew."""
         with self._lock:
-            if self._pool is not None and not self._pool.active:
-                self._pool.join()
-                self._pool = None
-            if self._pool is None:
+            if self._pool is None or not self._pool.active:
+                self._stop_pool()
                 self._pool = ProcessPool(
                     max_workers=self.num_workers,
                     initializer=prepare_worker,
                     initargs=[self.load, self.memory_bytes],
                     context=multiprocessing.get_context("spawn"),
                 )
+                # A process that multiprocessing started ends without atexit, and waits for its children for ever.
+                self._stop = Finalize(None, stop, args=[self._pool], exitpriority=0)
             return self._pool
+
+    def _stop_pool(self) -> None:
+        if self._stop is not None:
+            self._stop()
+        self._pool = self._stop = None
+
+
+def stop(pool: ProcessPool) -> None:
+    """End the pool's workers, and wait for that."""
+    pool.stop()
+    pool.join()
 
 
 def read_future(future: "Future[Judgement]") -> Judgement | None:

@@ -1,7 +1,8 @@
 """Judges mathematical answers against the gold answer with math-verify (https://github.com/huggingface/Math-Verify).
 
-Plain numbers are compared here, exactly; all else goes to worker processes,
-because math-verify hands text to sympy, and bounds its time with signals.
+Plain numbers and plain words are compared here, exactly; all else goes to worker
+processes, because math-verify hands text to sympy, and bounds its time with signals.
+Its leniency is part of the result: `50%` is both 50 and 0.5, `x=5` is 5.
 """
 
 import logging
@@ -18,7 +19,11 @@ from storage.records import Problem
 GOLD_MARK = "####"
 ANSWER_CUE = re.compile(r"answer is\b:?", re.IGNORECASE)
 NUMBER = re.compile(r"(-?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30})(?:\.([0-9]{1,30}))?")
-UNITS = str.maketrans("", "", "$\\ ")
+DECORATION = "$\\ \n"
+TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
+WORDS = re.compile(r"[a-z' ,-]+")
+PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{4}")
+"""A word. Read as a formula, it would be a product of letters, and any anagram its equal."""
 
 
 class MathVerifier:
@@ -32,9 +37,7 @@ class MathVerifier:
     def judge(self, attempts: Sequence[tuple[Problem, str]]) -> list[Judgement]:
         """One judgement an attempt, in order."""
         pairs = [(problem.answer, find_answer(text)) for problem, text in attempts]
-        certain = [judge_plainly(gold, answer) for gold, answer in pairs]
-        judged = iter(self.isolated.judge([pair for pair, known in zip(pairs, certain, strict=True) if known is None]))
-        return [next(judged) if known is None else known for known in certain]
+        return self.isolated.judge([judge_plainly(*pair) or pair for pair in pairs])
 
 
 def find_answer(text: str) -> str:
@@ -53,7 +56,7 @@ def find_marked(text: str) -> str | None:
         if not cues:
             return None
         after = text[cues[-1].end() :]
-    return after.strip().partition("\n")[0].strip()
+    return after.strip().partition("\n")[0].strip().removesuffix(".")
 
 
 def judge_plainly(gold: str, answer: str) -> Judgement | None:
@@ -63,20 +66,32 @@ def judge_plainly(gold: str, answer: str) -> Judgement | None:
         return Judgement(solved=False, reason="error", answer="the problem has no gold answer")
     if not answer or len(answer) > MAX_CHARS:
         return Judgement(solved=False, reason="unparsed", answer=read)
+    solved = is_same(gold, answer)
+    return None if solved is None else Judgement(solved=solved, reason="solved" if solved else "wrong", answer=read)
+
+
+def is_same(gold: str, answer: str) -> bool | None:
+    """Whether two numbers or two answers in words are the same; None where that takes more than reading them."""
+    words = read_words(gold)
+    if WORDS.fullmatch(words) and PROSE.search(words):
+        return words == read_words(answer)
     expected, found = read_number(gold), read_number(answer)
     if expected is None or found is None:
         return None
-    if expected == found:
-        return Judgement(solved=True, reason="solved", answer=read)
-    are_integers = "." not in expected + found
-    return Judgement(solved=False, reason="wrong", answer=read) if are_integers else None
+    are_integers = "." not in expected + found  # others may be equal when rounded
+    return True if expected == found else False if are_integers else None
+
+
+def read_words(text: str) -> str:
+    """A text in one spelling: `\\text{Evelyn}.` and `evelyn` both give `evelyn`."""
+    return " ".join(TEXT_COMMAND.sub(r"\1", text).split()).casefold().strip(". ")
 
 
 def read_number(text: str) -> str | None:
     """A plain number in one spelling, else None: `$1,250.50.` and `1250.5` both give `1250.5`."""
     if len(text) > MAX_ANSWER_CHARS:
         return None
-    match = NUMBER.fullmatch(text.translate(UNITS).removesuffix("."))
+    match = NUMBER.fullmatch(text.strip(DECORATION).removesuffix("."))
     if not match:
         return None
     sign, whole, fraction = match.groups("")
@@ -102,7 +117,7 @@ def verify(gold: str, answer: str) -> Judgement:
     expected = parse_gold(gold)
     if not expected:
         return Judgement(solved=False, reason="error", answer=f"gold answer not parsed: {gold}"[:MAX_ANSWER_CHARS])
-    found = parse_answer(answer)
+    found = parse_best(answer, "first_match")
     if not found:
         return Judgement(solved=False, reason="unparsed", answer=answer[:MAX_ANSWER_CHARS])
     solved = bool(math_verify.verify(expected, found, timeout_seconds=None))
@@ -110,14 +125,16 @@ def verify(gold: str, answer: str) -> Judgement:
 
 
 @lru_cache(maxsize=256)
-def parse_gold(gold: str) -> tuple[Any, ...]:
-    """The gold answer as formulas, most certain first; empty where it is none."""
-    return tuple(parse(f"\\boxed{{{gold}}}", "no_fallback") or parse(gold, "no_fallback"))
+def parse_gold(gold: str) -> list[Any]:
+    """The gold answer as formulas; empty where it is none: its text alone, as a fallback, would not do."""
+    return parse_best(gold, "no_fallback")
 
 
-def parse_answer(answer: str) -> list[Any]:
-    """The answer as formulas: as one formula where it can be read so, else as text that has one in it."""
-    return parse(f"\\boxed{{{answer}}}", "first_match") or parse(answer, "first_match")
+def parse_best(text: str, fallback: str) -> list[Any]:
+    """A text as one formula or, where it is prose, as the last formula in it. A list, as verify wants it."""
+    readings = (f"\\boxed{{{text}}}", text)
+    first, second = reversed(readings) if PROSE.search(text) else readings
+    return parse(first, fallback) or parse(second, fallback)
 
 
 def parse(text: str, fallback: str) -> list[Any]:

@@ -1,7 +1,10 @@
 """Finds the part of a text that is meant as its answer. Linear in its length."""
 
+import re
+
 OPEN_BOX = r"\boxed{"
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
+BRACE = re.compile("[{}]")
 
 
 def find_tagged(text: str) -> str | None:
@@ -18,8 +21,8 @@ def find_boxed(text: str) -> str | None:
         return None
     start += len(OPEN_BOX)
     depth = 1
-    for position in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
+    for brace in BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return text[start:position].strip()
+            return text[start : brace.start()].strip()
     return None

@@ -1,7 +1,6 @@
 """From the name of a verifier, as a problem's row has it, to the verifier."""
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 from models.reward.countdown import CountdownVerifier
 from models.reward.gym import GymVerifier
@@ -9,37 +8,36 @@ from models.reward.math import MathVerifier
 from models.reward.protocol import Judgement, Verifier
 from storage.records import Problem
 
-VERIFIERS: dict[str, Callable[[], Verifier]] = {
-    "countdown": CountdownVerifier,
-    "math": MathVerifier,
-    "reasoning_gym": GymVerifier,
+VERIFIERS: dict[str, Verifier] = {
+    "countdown": CountdownVerifier(),
+    "math": MathVerifier(),
+    "reasoning_gym": GymVerifier(),
 }
-"""Name to verifier."""
+"""Name to verifier, one for the whole process: threads share its workers, which start at its first judgement."""
 
 
 def judge(attempts: Sequence[tuple[Problem, str]]) -> list[Judgement]:
-    """One judgement an attempt, in order, each by its problem's verifier. Raises ValueError on an unknown name."""
-    groups: dict[str, list[int]] = {}
-    for index, (problem, _) in enumerate(attempts):
-        groups.setdefault(problem.verifier, []).append(index)
-    verifiers = {name: open_verifier(name) for name in groups}
-    judgements: dict[int, Judgement] = {}
-    for name, indices in groups.items():
-        judged = verifiers[name].judge([attempts[index] for index in indices])
-        judgements.update(zip(indices, judged, strict=True))
-    return [judgements[index] for index in range(len(attempts))]
+    """One judgement an attempt, in order, each by its problem's verifier. Safe to call from several threads.
+
+    Raises ValueError on an unknown verifier, before any attempt is judged.
+    """
+    groups: dict[str, list[tuple[Problem, str]]] = {}
+    for problem, text in attempts:
+        groups.setdefault(problem.verifier, []).append((problem, text))
+    verifiers = {name: find_verifier(name) for name in groups}
+    judged = {name: iter(verifiers[name].judge(group)) for name, group in groups.items()}
+    return [next(judged[problem.verifier]) for problem, _ in attempts]
 
 
 def reads_gold(problem: Problem) -> bool:
     """Whether the problem's verifier reads its gold answer."""
-    return open_verifier(problem.verifier).reads_gold
+    return find_verifier(problem.verifier).reads_gold
 
 
-@cache
-def open_verifier(name: str) -> Verifier:
-    """The verifier of this name, one for the whole process: its workers are kept."""
+def find_verifier(name: str) -> Verifier:
+    """The verifier of this name. Raises ValueError where there is none."""
     if name not in VERIFIERS:
         raise ValueError(
             f"unknown verifier {name!r}; expected one of {', '.join(VERIFIERS)}: correct the problem's row"
         )
-    return VERIFIERS[name]()
+    return VERIFIERS[name]

@@ -5,12 +5,13 @@ runs dry; `Source` divides what it yields. Benchmark and final are taken first, 
 that no setting of training can move a problem into or out of them.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Annotated, Protocol, TypeVar
 
-from storage.records import Problem, Split
+from storage.records import Problem, Split, make_id
 
 HELD_OUT = (Split.BENCHMARK, Split.FINAL)
 
@@ -53,6 +54,14 @@ class Capacity:
         if self.exact:
             return f"{self.count:,} problem{'' if self.count == 1 else 's'}{note}"
         return f"about {round(self.count, 2 - len(str(self.count))):,} problems{note}"
+
+
+class RanDry(ValueError):
+    """Fewer new problems are left than were asked for; `problems` are those that are."""
+
+    def __init__(self, message: str, problems: list[Problem]) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class Maker(Protocol):
@@ -103,6 +112,13 @@ class Source:
         """The rest of the stream, from its start; ends when the source runs dry."""
         return self._divide()[1]
 
+    def draw_new(self, num: int, used: Container[str]) -> list[Problem]:
+        """The next `num` training problems whose ids are not `used`. Raises RanDry where fewer are left."""
+        problems = list(islice((problem for problem in self.train() if problem.problem_id not in used), num))
+        if len(problems) < num:
+            raise RanDry(self._ran_dry(num, len(problems)), problems)
+        return problems
+
     def _divide(self) -> tuple[dict[Split, list[Problem]], Iterator[Problem]]:
         stream, held_out = self._maker.draws(), self._maker.held_out()
         if held_out is None:
@@ -121,6 +137,12 @@ class Source:
         if num_made < num_train + sum(map(self._splits.size, splits)):
             raise ValueError(self._too_few(num_made, splits, num_train))
         return taken, chain(train, pool)
+
+    def _ran_dry(self, num: int, num_left: int) -> str:
+        return (
+            f"{self.name} has run dry: {num:,} new problems are asked for and {num_left:,} are left "
+            f"of {self.capacity().describe()}. Ask for fewer new ones, or {self.dry_advice()}."
+        )
 
     def _too_few(self, num_made: int, splits: tuple[Split, ...], num_train: int) -> str:
         asked = [f"{split} {self._splits.size(split):,}" for split in splits] + ["train at least 1"] * num_train
@@ -143,3 +165,28 @@ def distinct(draws: Iterable[T | None], key: Callable[[T], Hashable], patience: 
             num_fruitless += 1
             if num_fruitless == patience:
                 return
+
+
+def question_id(question: str) -> str:
+    """The id of a problem that is its question: white space, case and spelling of characters do not tell."""
+    return make_id("problem", " ".join(unicodedata.normalize("NFKC", question).casefold().split()))
+
+
+def typed_problem(question: str, source: str, prompt: str) -> Problem:
+    """A question that a person typed. It has no gold answer: `math` judges it an error, and says so."""
+    if not question.strip():
+        raise ValueError("the problem is empty; write one, as: What is 6 times 7?")
+    try:
+        text = prompt.format_map({"question": question})
+    except KeyError as error:
+        raise ValueError(
+            f"prompt {prompt!r} needs {{{error.args[0]}}}, which a typed problem lacks; use one of {{question}} alone."
+        ) from error
+    return Problem(
+        problem_id=question_id(question),
+        source=source,
+        split=Split.TRAIN,
+        prompt=text,
+        question=question,
+        verifier="math",
+    )

@@ -1,0 +1,181 @@
+"""The command line. Heavy imports wait until a command needs them, so that --help answers at once."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+WIDTH = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """Commands in the order in which a newcomer meets them; errors as one line that names the fix."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what went wrong for a reason we know is told without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not isinstance(error, ValueError | OSError) and type(error).__name__ not in EXPECTED:
+                raise
+            message = str(error)
+        # Outside of `except`, so that what the error's frames hold is freed before the interpreter ends.
+        click.echo(f"flywheel: {message}", err=True)
+        sys.exit(1)
+
+
+EXPECTED = {"HomeError", "HomeBusyError", "DiskFullError", "NonFiniteLossError", "StoppedError"}
+"""Errors of other rooms that are told in one line; by name, for importing them would be slow."""
+
+
+@click.group(cls=Commands, context_settings=WIDTH)
+@click.version_option(package_name="flywheel")
+def main() -> None:
+    """A data flywheel for reasoning: a policy solves problems by search, what it found is checked and kept, the best of
+    it trains the next policy, and a benchmark decides whether that one takes over. Then again.
+
+    \b
+    flywheel run                     make a small policy better, here, in minutes
+    flywheel history                 what each round came to
+    flywheel sql "SELECT reason, count(*) FROM trajectories GROUP BY ALL"
+    flywheel solve "4 26 7>15"       let the champion try a problem
+
+    All of it lives in the folder .flywheel, or the one that FLYWHEEL_HOME names. What can be chosen is in
+    flywheel.toml, each line with its meaning; --set changes one for one run.
+    """
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--config and --set."""
+    command = click.option(
+        "--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a setting: --set search.samples=16."
+    )(command)
+    return click.option(
+        "--config", "path", type=click.Path(path_type=Path), help="Settings to use instead of flywheel.toml."
+    )(command)
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of this run, instead of run.rounds.")
+@click.option("--forever", is_flag=True, help="Turn until stopped, or until a plateau.")
+@click.option("--new-run", is_flag=True, help="Leave an unfinished run as it is and begin another from the champion.")
+@config_options
+def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, sets: tuple[str, ...]) -> None:
+    """Turn the wheel: finish the unfinished run, else begin another from the champion.
+
+    The first run makes the initial policy. Ctrl-C stops cleanly, and the same command goes on; so it does after a
+    crash or a power cut.
+    """
+    from flows.config import load_config
+
+    config = load_config(path, [*sets, *([f"run.rounds={rounds}"] if rounds else [])])
+    home = open_home()
+    with home.writer():
+        from flows.orchestrator import settle_prefect
+
+        settle_prefect(home.prefect)
+        from flows.launch import launch
+
+        sys.exit(launch(home, config, is_forever=forever, is_new=new_run))
+
+
+@main.command()
+@click.argument("checkpoint", default="champion")
+@click.option(
+    "--split",
+    type=click.Choice(["benchmark", "final", "development"]),
+    default="benchmark",
+    show_default=True,
+    help="The problems to ask. final is for claims: look at it seldom.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def evaluate(checkpoint: str, split: str, as_json: bool) -> None:
+    """Measure a CHECKPOINT: champion (the default), initial, or the beginning of an id."""
+    from flows.commands import evaluate_checkpoint, show_evaluation
+    from flows.interrupt import interruptible
+
+    home = open_home(create=False)
+    with home.writer(), interruptible():
+        evaluation = evaluate_checkpoint(home, checkpoint, split)
+    click.echo(json.dumps(evaluation, default=str) if as_json else show_evaluation(evaluation))
+
+
+@main.command()
+@click.argument("problem")
+@click.option("--samples", type=click.IntRange(1, 4096), default=8, show_default=True, help="Attempts to choose from.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def solve(problem: str, samples: int, as_json: bool) -> None:
+    """Let the champion try a PROBLEM, as "4 26 7>15" or "What is 6 times 7?"."""
+    from flows.commands import show_solution, solve_problem
+
+    solution = solve_problem(open_home(create=False), problem, samples)
+    click.echo(json.dumps(solution) if as_json else show_solution(solution))
+
+
+@main.command()
+@click.argument("checkpoint", required=False)
+@click.option("--reason", default="asked for on the command line", help="Why; kept with the decision.")
+def rollback(checkpoint: str | None, reason: str) -> None:
+    """Make an earlier champion the champion again: the one before, or CHECKPOINT."""
+    from flows.commands import roll_back
+
+    home = open_home(create=False)
+    with home.writer():
+        click.echo(roll_back(home, checkpoint, reason))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of rounds.")
+def history(as_json: bool) -> None:
+    """What each round came to: its candidate's accuracy on the benchmark, and whether it took over."""
+    from flows.commands import read_history, show_history
+
+    rounds = read_history(open_home(create=False))
+    click.echo(json.dumps(rounds, default=str) if as_json else show_history(rounds), color=None)
+
+
+@main.command()
+@click.argument("query")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write the answer.",
+)
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds it may take.")
+def sql(query: str, form: str, timeout_s: float) -> None:
+    """Ask the warehouse in SQL, also while the wheel turns. QUERY is one SELECT.
+
+    \b
+    flywheel sql "SHOW TABLES"
+    flywheel sql "SELECT * FROM history"
+    flywheel sql "SELECT round, avg(solved::INT) FROM trajectories GROUP BY ALL ORDER BY ALL" --format csv
+    """
+    from flows.answers import write_answer
+    from storage.warehouse import Warehouse
+
+    write_answer(Warehouse(open_home(create=False)).ask(query, timeout_s=timeout_s), form)
+
+
+def open_home(create: bool = True) -> Any:
+    """The home, made where there is none if that is wanted."""
+    from storage.home import Home, default_home
+    from storage.lake import Lake
+
+    home = Home.open(default_home(), create=create)
+    if create:
+        Lake(home).seed()
+    return home
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What the short commands do, and how they say it. No prefect."""
+
+import getpass
+from dataclasses import asdict
+from typing import Any
+
+from flows.config import Config, from_json
+from flows.runs import RunError
+from flows.terminal import printable
+from storage import history
+from storage.home import Home
+from storage.problems import open_source
+from storage.records import Run, Split
+from storage.warehouse import Warehouse
+from tasks.turn import Turn
+
+
+def last_run(home: Home) -> tuple[Run, Config]:
+    """The newest run and its configuration. Raises RunError where there was none."""
+    run = history.last_run(Warehouse(home))
+    if run is None:
+        raise RunError(f"nothing was run in {home.root} yet; `flywheel run` begins.")
+    return run, from_json(run.config)
+
+
+def current_turn(home: Home, run: Run, config: Config) -> Turn:
+    """The line's last closed round."""
+    number = history.next_round(Warehouse(home), run.line) - 1
+    return Turn(root=home.root, line=run.line, run_id=run.run_id, round=number, seed=config.run.seed)
+
+
+def find_checkpoint(turn: Turn, name: str) -> str:
+    """The id that champion, initial or the beginning of an id stands for. Raises RegistryError."""
+    if name == "champion":
+        return turn.registry.champion(turn.line)
+    if name == "initial":
+        return turn.registry.lineage(turn.registry.champion(turn.line))[-1].checkpoint_id
+    matches = [key for key in turn.lake.keys("checkpoints") if key.startswith(name)]
+    return turn.registry.find(matches[0] if len(matches) == 1 else name).checkpoint_id
+
+
+def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
+    """Measure a checkpoint, or read how it did."""
+    from tasks.evaluate import evaluate
+
+    run, config = last_run(home)
+    turn = current_turn(home, run, config)
+    evaluation = evaluate.fn(
+        turn, find_checkpoint(turn, name), Split(split), config.policy, config.evaluation, config.problems
+    )
+    return asdict(evaluation)
+
+
+def show_evaluation(evaluation: dict[str, Any]) -> str:
+    """`.656 (95 % .635 to .677, 2,000 problems); pass@8 .91; chance .21`."""
+    words = [
+        f"{evaluation['accuracy']:.3f} "
+        f"(95 % {evaluation['low']:.3f} to {evaluation['high']:.3f}, {evaluation['num_problems']:,} problems)"
+    ]
+    if evaluation["pass_at_8"] is not None:
+        words.append(f"pass@8 {evaluation['pass_at_8']:.3f} of {evaluation['num_pass_problems']}")
+    if evaluation["chance"] is not None:
+        words.append(f"uniform legal play {evaluation['chance']:.3f}")
+        words.append(f"brute force needs {evaluation['brute_force']:.0f} walks")
+    return "; ".join(words)
+
+
+def solve_problem(home: Home, question: str, num_samples: int) -> dict[str, Any]:
+    """The champion's answer to a typed problem."""
+    from models.policy.load import open_engine
+    from tasks.solve import solve
+
+    run, config = last_run(home)
+    turn = current_turn(home, run, config)
+    problem = open_source(config.problems, config.splits).parse(question)
+    engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
+    return asdict(solve(problem, engine, num_samples=num_samples, max_new_tokens=config.policy.max_new_tokens))
+
+
+def show_solution(solution: dict[str, Any]) -> str:
+    """Answer, text and cost."""
+    return "\n".join(
+        [
+            f"answer  {printable(solution['answer']) or '(none found)'}",
+            f"text    {printable(solution['text'])}",
+            f"chosen  {solution['why']}",
+            f"cost    {solution['num_samples']} attempts, {solution['num_tokens']:,} tokens",
+        ]
+    )
+
+
+def roll_back(home: Home, name: str | None, reason: str) -> str:
+    """Make an earlier champion the champion again, and say so."""
+    run, config = last_run(home)
+    turn = current_turn(home, run, config)
+    target = find_checkpoint(turn, name) if name else None
+    promotion = turn.registry.rollback(run.line, decided_by=getpass.getuser(), reason=reason, to_checkpoint_id=target)
+    return f"champion of {run.line} is {promotion.champion_id} again, instead of {promotion.previous_id}"
+
+
+def read_history(home: Home) -> list[dict[str, Any]]:
+    """A row a round."""
+    return history.rounds(Warehouse(home))
+
+
+def show_history(rounds: list[dict[str, Any]]) -> str:
+    """The rounds as a table."""
+    if not rounds:
+        return "no round is closed yet; `flywheel run` turns the wheel"
+    head = "round  candidate accuracy  95 % interval  pass@8  tokens seconds  verdict"
+    return "\n".join([head, *map(show_round, rounds), *legend(rounds)])
+
+
+def show_round(row: dict[str, Any]) -> str:
+    """One line of the table."""
+    pass_at_8 = "" if row["pass_at_8"] is None else f"{row['pass_at_8']:.3f}"
+    verdict = "promoted" if row["promoted"] else "refused"
+    return (
+        f"{row['round']:>5}  {row['candidate'][:8]:9} {row['accuracy']:.3f}     {row['low']:.3f} to {row['high']:.3f} "
+        f"{pass_at_8:>6}  {row['mean_tokens']:>6.1f} {row['seconds']:>7.1f}  {verdict}: {row['reason']}"
+    )
+
+
+def legend(rounds: list[dict[str, Any]]) -> list[str]:
+    """What the numbers are to be held against."""
+    last = rounds[-1]
+    lines = [
+        f"accuracy on {last['num_problems']:,} benchmark problems, which chose the champions: claims are for final"
+    ]
+    if last["chance"] is not None:
+        lines.append(
+            f"on the same problems uniform legal play solves {last['chance']:.3f}, "
+            f"and brute force needs {last['brute_force']:.0f} walks a problem"
+        )
+    return lines

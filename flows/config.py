@@ -1,0 +1,249 @@
+"""The configuration: one typed model, a section a room, each with its defaults.
+
+The settings live in the rooms that use them; here they are joined and checked. What is
+wrong is told in one go, a line each, and a setting that would do nothing is wrong too.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flows.config_errors import explain, find_misnamed
+from flows.config_layers import ConfigError, Given, read_layers, show
+from models.evaluation.gate import GateSettings
+from models.evaluation.settings import EvaluationSettings
+from models.learning.settings import InitializationSettings, LearningSettings
+from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
+from models.search.settings import SearchSettings
+from storage.countdown import CountdownProblems
+from storage.problems import KINDS, ProblemSettings
+from storage.settings import CurriculumSettings, FilterSettings
+from storage.sources.source import Splits
+
+COUNTDOWN = CountdownProblems.kind
+PRETRAINED = {"learning_rate": 1e-5, "batch_tokens": 8192}
+"""Defaults of initialization and learning for a policy that is not made from scratch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a run proceeds: `RunSettings(rounds=6, workers=1)`."""
+
+    rounds: Annotated[int, "Rounds of a run."] = 6
+    seed: Annotated[int, "Seed of everything random in a run."] = 0
+    shard_problems: Annotated[int, "Problems of a search shard, one Prefect task each."] = 500
+    runner: Annotated[Literal["threads", "processes"], "What search shards run in."] = "threads"
+    workers: Annotated[int, "Search shards at work side by side."] = 1
+    plateau_after: Annotated[int, "Refusals in a row after which the wheel is on a plateau."] = 3
+    on_plateau: Annotated[Literal["stop", "search_harder"], "What the wheel does there."] = "stop"
+    stage_timeout_s: Annotated[float, "Longest time that a stage may take, in seconds."] = 86400.0
+    retries: Annotated[int, "Times a failed stage is tried again."] = 1
+    min_free_mb: Annotated[int, "Stop cleanly below this much free disk."] = 500
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "shard_problems", "workers", "plateau_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("seed", "retries", "min_free_mb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.stage_timeout_s <= 0:
+            raise ValueError(f"stage_timeout_s is {self.stage_timeout_s:g}; expected more than 0")
+
+
+class Config(BaseModel):
+    """All that may be chosen: `Config(search=SearchSettings(samples=16))`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    run: RunSettings = RunSettings()
+    problems: Annotated[ProblemSettings, Field(discriminator="kind")] = CountdownProblems()
+    splits: Splits = Splits()
+    policy: PolicySettings = PolicySettings()
+    scratch: ScratchSettings = ScratchSettings()
+    initialization: InitializationSettings = InitializationSettings()
+    curriculum: CurriculumSettings = CurriculumSettings()
+    search: SearchSettings = SearchSettings()
+    filter: FilterSettings = FilterSettings()
+    learning: LearningSettings = LearningSettings()
+    gate: GateSettings = GateSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Config":
+        reasons = [rule.advice.format(c=self) for rule in IMPOSSIBLE if rule.applies(self)]
+        if reasons:
+            raise ValueError("\n".join(reasons))
+        return self
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether the policy is made here, from nothing."""
+        return self.policy.model == SCRATCH
+
+    @property
+    def makes_demonstrations(self) -> bool:
+        """Whether demonstrations are made here for the first policy."""
+        return self.is_scratch and self.problems.kind == COUNTDOWN and not self.initialization.file
+
+
+class Impossible(NamedTuple):
+    """Settings that cannot go together, and what to do, in which {c.section.key} is a setting."""
+
+    applies: Callable[[Config], bool]
+    advice: str
+
+
+IMPOSSIBLE = (
+    Impossible(
+        lambda c: c.is_scratch and c.problems.kind != COUNTDOWN and not c.initialization.file,
+        'problems.kind is "{c.problems.kind}" and policy.model "scratch", which has nothing to learn these from: '
+        "name demonstrations as initialization.file, or a pretrained model as policy.model.",
+    ),
+    Impossible(
+        lambda c: c.is_scratch and c.policy.max_new_tokens >= c.scratch.context,
+        "policy.max_new_tokens is {c.policy.max_new_tokens} and scratch.context {c.scratch.context}, which holds "
+        "prompt and answer together: lower the one or raise the other.",
+    ),
+    Impossible(
+        lambda c: c.splits.benchmark == 0,
+        "splits.benchmark is 0, and without benchmark problems nothing is promoted: reserve some, as 2000.",
+    ),
+)
+
+
+class Idle(NamedTuple):
+    """Settings, by pattern, that do nothing where this applies, and why."""
+
+    settings: tuple[str, ...]
+    applies: Callable[[Config], bool]
+    advice: str
+
+    def covers(self, name: str) -> bool:
+        """Whether a setting is among them."""
+        return any(fnmatchcase(name, pattern) for pattern in self.settings)
+
+
+IDLE = (
+    Idle(
+        ("scratch.*",),
+        lambda c: not c.is_scratch,
+        'policy.model is "{c.policy.model}" and comes with its own shape',
+    ),
+    Idle(
+        ("initialization.*",),
+        lambda c: not c.is_scratch and not c.initialization.file,
+        'policy.model is "{c.policy.model}" and learns nothing before round 1 without an initialization.file',
+    ),
+    Idle(
+        ("initialization.demonstrations", "initialization.behaviour_share"),
+        lambda c: not c.makes_demonstrations,
+        'demonstrations are made only where policy.model is "scratch", problems.kind "countdown" and '
+        "initialization.file empty",
+    ),
+    Idle(
+        ("curriculum.fade",),
+        lambda c: c.curriculum.new_share == 1,
+        "curriculum.new_share is 1, and new problems have no past attempts",
+    ),
+)
+
+
+def load_config(path: Path | None = None, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration: the file's settings, over them the environment's, over them those of --set.
+
+    Without a path the file is ./flywheel.toml, where there is one. Raises ConfigError with all that is wrong.
+    """
+    layers = read_layers(path, sets, environ)
+    keys = schema(choose_kind(layers))
+    faults = [fault for given in layers.values() if (fault := find_misnamed(given, keys)) and not is_default(given)]
+    known = {name: given for name, given in layers.items() if given.key in keys.get(given.section, ())}
+    try:
+        config = build(known)
+        faults += find_idle(config, known)
+    except ValidationError as error:  # not to be kept: it holds frames that no garbage collection frees
+        faults += explain(error, known, keys)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config
+
+
+def to_json(config: Config) -> str:
+    """The configuration as it is kept with a run, every setting said."""
+    return config.model_dump_json(indent=2)
+
+
+def from_json(text: str) -> Config:
+    """What `to_json` wrote. Raises ConfigError where another version of the code did."""
+    try:
+        return Config.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    raise ConfigError(
+        f"the configuration kept with this run is not of this version ({place}: {first['msg']}): start a new run."
+    )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The settings that differ, in order, as `search.samples: 8 → 16`; those of another kind of problems are –."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    both = [(section, key) for section in before for key in before[section] | after[section]]
+    pairs = {f"{section}.{key}": (before[section].get(key, ...), after[section].get(key, ...)) for section, key in both}
+    return [f"{name}: {_side(was)} → {_side(now)}" for name, (was, now) in pairs.items() if was != now]
+
+
+def _side(value: object) -> str:
+    return "–" if value is ... else value if isinstance(value, str) and value else show(value)
+
+
+def section_types(kind: str = COUNTDOWN) -> dict[str, type[Any]]:
+    """Section to the type of its settings, in order, where problems are of that kind."""
+    return {name: type(settings) for name, settings in Config()} | {"problems": KINDS[kind].settings}
+
+
+def schema(kind: str = COUNTDOWN) -> dict[str, dict[str, Any]]:
+    """Section to key to annotated type, in order, where problems are of that kind."""
+    return {name: _keys(settings) for name, settings in section_types(kind).items()}
+
+
+def _keys(settings: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(settings, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(settings)}
+
+
+def choose_kind(layers: Mapping[str, Given]) -> str:
+    """The kind of problems asked for; for one that does not exist the nearest, so that its other keys are judged."""
+    kind = layers["problems.kind"].value if "problems.kind" in layers else COUNTDOWN
+    return next(iter(get_close_matches(str(kind), KINDS, n=1)), COUNTDOWN)
+
+
+def is_default(given: Given) -> bool:
+    """Whether a setting asks for what is so anyway: a file that says all defaults may stay as it is."""
+    return bool(given.value == getattr(getattr(Config(), given.section, None), given.key or "-", ...))
+
+
+def build(known: Mapping[str, Given]) -> Config:
+    """The configuration of these settings, and of defaults for the rest. Raises pydantic's ValidationError."""
+    data: dict[str, dict[str, Any]] = {"problems": {"kind": COUNTDOWN}}
+    for given in known.values():
+        data.setdefault(given.section, {})[given.key] = given.value
+    if data.get("policy", {}).get("model", SCRATCH) != SCRATCH:
+        data |= {section: PRETRAINED | data.get(section, {}) for section in ("initialization", "learning")}
+    # In JSON alone does a strict check take a text for a path, and an object for a dataclass.
+    return Config.model_validate_json(json.dumps(data, default=str), strict=True)
+
+
+def find_idle(config: Config, known: Mapping[str, Given]) -> Iterator[str]:
+    """A line for each setting that would do nothing."""
+    for given in known.values():
+        rule = next((rule for rule in IDLE if rule.applies(config) and rule.covers(given.name)), None)
+        if rule and not is_default(given):
+            yield f"{given.origin}: {given.name} would do nothing: {rule.advice.format(c=config)}. Take it out."

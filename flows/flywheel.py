@@ -1,0 +1,97 @@
+"""The flywheel: rounds one after another until the run is done, or the wheel is on a plateau.
+
+Everything it needs to go on is in the lake; Prefect schedules the stages and shows them.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from flows.config import Config, from_json
+from flows.initialize import start_line
+from flows.preflight import look_ahead
+from flows.round import measure, turn_wheel
+from flows.runs import FOREVER, publish
+from flows.stages import Stages
+from models.evaluation.gate import McNemarGate
+from storage import history
+from storage.home import Home
+from storage.records import Evaluation, Run, Split, State
+from storage.warehouse import Warehouse
+from tasks.promote import solved
+from tasks.turn import Turn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """What a run comes to, on problems untouched until then."""
+
+    initial: Evaluation
+    champion: Evaluation
+    is_plateau: bool
+    evidence: str
+    """Champion against initial policy, paired."""
+
+
+def spin(home: Home, run: Run) -> Claim:
+    """Turn the wheel to the end of a run, through Prefect, with the task runner that its configuration names."""
+    runner = choose_runner(from_json(run.config))
+    return flywheel.with_options(task_runner=runner)(home=home.root, run_id=run.run_id)
+
+
+def choose_runner(config: Config) -> TaskRunner[Any]:
+    """Where search shards run."""
+    if config.run.runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=config.run.workers)
+    return ThreadPoolTaskRunner(max_workers=config.run.workers)
+
+
+@flow(name="flywheel", flow_run_name="run {run_id}")
+def flywheel(home: Path, run_id: str) -> Claim:
+    """Do what is left of a run."""
+    run = history.find_run(Warehouse(Home(home)), run_id)
+    config = from_json(run.config)
+    start = Turn(root=home, line=run.line, run_id=run_id, round=0, seed=config.run.seed)
+    if not start.lake.has("rounds", start.key):
+        start_line(start, config)
+    if history.next_round(start.warehouse, run.line) == 1:
+        look_ahead(start, config)
+    last, is_plateau = turn_until_done(start, run, config)
+    claim = make_claim(last, config, is_plateau)
+    publish(Home(home), run, State.PLATEAU if is_plateau else State.FINISHED)
+    return claim
+
+
+def turn_until_done(start: Turn, run: Run, config: Config) -> tuple[Turn, bool]:
+    """Round after round; gives the last one, and whether the wheel stopped on a plateau."""
+    for number in count(run.first_round):
+        turn = replace(start, round=number)
+        refusals = history.refusals_in_a_row(turn.warehouse, run.line)
+        is_plateau = refusals >= config.run.plateau_after and config.run.on_plateau == "stop"
+        is_done = run.num_rounds != FOREVER and number == run.first_round + run.num_rounds
+        if is_plateau or is_done:
+            break
+        if not turn.lake.has("rounds", turn.key):
+            turn_wheel(turn, harder(config, refusals))
+    return replace(start, round=number - 1), is_plateau
+
+
+def harder(config: Config, refusals: int) -> Config:
+    """On a plateau, the same with twice the attempts, and twice again on the next."""
+    times = 2 ** (refusals // config.run.plateau_after)
+    return config.model_copy(update={"search": replace(config.search, samples=config.search.samples * times)})
+
+
+def make_claim(turn: Turn, config: Config, is_plateau: bool) -> Claim:
+    """Measure initial policy and champion on the final problems."""
+    lineage = turn.registry.lineage(turn.registry.champion(turn.line))
+    stages = Stages.of(turn, config)
+    with stages("final"):
+        champion = measure(turn, lineage[0].checkpoint_id, Split.FINAL, config)
+        initial = measure(turn, lineage[-1].checkpoint_id, Split.FINAL, config)
+    decision = McNemarGate(config.gate).decide(solved(turn, champion), solved(turn, initial))
+    return Claim(initial=initial, champion=champion, is_plateau=is_plateau, evidence=decision.reason)

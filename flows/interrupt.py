@@ -1,0 +1,27 @@
+"""How people stop the work: cleanly at first, at once when they insist."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.progress import request_stop
+
+STOPPED = 130
+"""Exit status of work that was asked to stop."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask the work to stop where that is clean; a second one ends it at once."""
+
+    def stop(signum: int, _: Any) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        request_stop()
+
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

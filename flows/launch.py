@@ -1,0 +1,57 @@
+"""`flywheel run`: begin or go on with a run, show it, and say what it came to. Imports prefect."""
+
+from dataclasses import asdict
+
+from flows.commands import show_evaluation
+from flows.config import Config
+from flows.display import Display
+from flows.flywheel import Claim, spin
+from flows.interrupt import STOPPED, interruptible
+from flows.runs import FOREVER, begin_run
+from flows.stages import watched_by
+from storage import history
+from storage.home import Home
+from storage.records import Run
+from storage.warehouse import Warehouse
+from tasks.progress import StoppedError, listen
+
+
+def launch(home: Home, config: Config, *, is_forever: bool, is_new: bool) -> int:
+    """Run it; gives the exit status."""
+    run = begin_run(home, config, num_rounds=FOREVER if is_forever else config.run.rounds, is_new=is_new)
+    with Display() as display, interruptible():
+        display.say(greet(home, run))
+        unlisten = listen(display.hear)
+        try:
+            with watched_by(display):
+                claim = spin(home, run)
+        except StoppedError:
+            display.say("Stopped. Nothing is lost: `flywheel run` goes on where this stage began.")
+            return STOPPED
+        finally:
+            unlisten()
+        display.say(conclude(claim, run))
+    return 0
+
+
+def greet(home: Home, run: Run) -> str:
+    """Where it is and what it is about to do."""
+    done = history.num_rounds_done(Warehouse(home), run.run_id)
+    asked = f"{run.num_rounds} rounds" if run.num_rounds != FOREVER else "rounds for ever"
+    state = f"goes on after {done} of {asked}" if done else f"begins: {asked} from round {run.first_round}"
+    return f"run {run.run_id[:6]} of {run.line} {state}. Home: {home.root}"
+
+
+def conclude(claim: Claim, run: Run) -> str:
+    """The claim, with its size and interval."""
+    head = "The wheel is on a plateau." if claim.is_plateau else "The run is done."
+    return "\n".join(
+        [
+            "",
+            f"{head} On the final problems, which nothing looked at before:",
+            f"  initial policy  {show_evaluation(asdict(claim.initial))}",
+            f"  champion        {show_evaluation(asdict(claim.champion))}",
+            f"  the champion {claim.evidence}",
+            "Next: `flywheel history`, `flywheel solve`, or `flywheel run` again, which goes on from the champion.",
+        ]
+    )

@@ -1,0 +1,93 @@
+"""One round: sample problems, search them, filter, fine-tune, evaluate, and let the gate decide."""
+
+from datetime import datetime
+from time import monotonic
+from typing import ParamSpec, TypeVar
+
+from prefect import Task
+
+from flows.config import Config
+from flows.stages import Stages
+from storage.records import Evaluation, Promotion, Round, Split, now
+from tasks.evaluate import evaluate
+from tasks.filter import select
+from tasks.finetune import train
+from tasks.promote import promote
+from tasks.report import close_round
+from tasks.sample import sample
+from tasks.search import cut, search
+from tasks.turn import Turn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRY_DELAY_S = 2
+
+
+def turn_wheel(turn: Turn, config: Config) -> Round:
+    """Do what is left of a round; every stage finds in the lake what was done of it before."""
+    stages, started_at, started = Stages.of(turn, config), now(), monotonic()
+    champion_id = turn.registry.champion(turn.line)
+    with stages("sample"):
+        draw = prepared(sample, f"{turn.label} · sample", config)
+        num_problems = draw(turn, config.problems, config.splits, config.curriculum)
+    with stages("search", total=num_problems):
+        search_shards(turn, champion_id, num_problems, config)
+    with stages("filter"):
+        selection_id = prepared(select, f"{turn.label} · filter", config)(turn, config.filter)
+    with stages("finetune"):
+        candidate_id = make_candidate(turn, champion_id, selection_id, config)
+    with stages("evaluate"):
+        candidate = measure(turn, candidate_id, Split.BENCHMARK, config)
+        champion = measure(turn, champion_id, Split.BENCHMARK, config)
+    with stages("promote"):
+        decide = prepared(promote, f"{turn.label} · promote", config)
+        promotion = decide(turn, candidate, champion, config.gate)
+    return close(turn, promotion, stages, config, started_at=started_at, seconds=monotonic() - started)
+
+
+def prepared(stage: Task[P, R], name: str, config: Config) -> Task[P, R]:
+    """A task under a name that says round and shard, with the retries and time-out of the configuration."""
+    return stage.with_options(
+        task_run_name=name,
+        retries=config.run.retries,
+        retry_delay_seconds=RETRY_DELAY_S,
+        timeout_seconds=config.run.stage_timeout_s,
+    )
+
+
+def search_shards(turn: Turn, checkpoint_id: str, num_problems: int, config: Config) -> None:
+    """Search every shard, as many at a time as the flow's task runner has room for."""
+    shards = cut(num_problems, config.run.shard_problems)
+    futures = [
+        prepared(search, f"{turn.label} · search {shard.index + 1} of {len(shards)}", config).submit(
+            turn, shard, checkpoint_id, config.policy, config.search
+        )
+        for shard in shards
+    ]
+    for future in futures:
+        future.result()
+
+
+def make_candidate(turn: Turn, champion_id: str, selection_id: str, config: Config) -> str:
+    """Fine-tune from the champion or the initial policy, as configured."""
+    lineage = turn.registry.lineage(champion_id)
+    parent = lineage[0] if config.learning.start == "champion" else lineage[-1]
+    finetune = prepared(train, f"{turn.label} · finetune", config)
+    return finetune(turn, parent.checkpoint_id, selection_id, config.learning, config.policy.device)
+
+
+def measure(turn: Turn, checkpoint_id: str, split: Split, config: Config) -> Evaluation:
+    """Evaluate a checkpoint on a split, or read how it did."""
+    ask = prepared(evaluate, f"{turn.label} · evaluate {checkpoint_id[:6]} on {split}", config)
+    return ask(turn, checkpoint_id, split, config.policy, config.evaluation, config.problems)
+
+
+def close(
+    turn: Turn, promotion: Promotion, stages: Stages, config: Config, *, started_at: datetime, seconds: float
+) -> Round:
+    """Write the round's row, and tell of it."""
+    report = prepared(close_round, f"{turn.label} · report", config)
+    row = report(turn, promotion, stages.seconds, started_at, seconds)
+    stages.watcher.tell_round(row, turn)
+    return row

@@ -1,0 +1,129 @@
+"""Opens a policy: an ordinary Hugging Face folder, its tokenizer beside it, and an engine that runs it.
+
+Weights are safetensors and code of a model's own is never run. A name that is not
+a folder is looked up in the local Hugging Face cache, then, with a network, fetched.
+"""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from models.policy.protocol import Engine
+from models.policy.settings import PolicySettings
+from models.policy.transformers_engine import TransformersEngine
+
+logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
+
+NETWORK_TIMEOUT_S = 5.0
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+"""What a policy needs; no pickled weights, no code."""
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be opened."""
+
+
+class Policy(NamedTuple):
+    """A model and its tokenizer in memory."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: a local folder, else from the cache, else fetched. Raises PolicyError."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise PolicyError(f"there is no folder {name!r}; policy.model is a Hugging Face folder or name, or scratch")
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError):
+        return _fetch(name)
+
+
+def _fetch(name: str) -> Path:
+    if constants.HF_HUB_OFFLINE or not _is_reachable(constants.ENDPOINT):
+        raise PolicyError(
+            f"the model {name!r} is not on this machine and {constants.ENDPOINT} cannot be reached. Where there is a "
+            f"network: `hf download {name}`; or set policy.model to a local folder, or to scratch"
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES, etag_timeout=NETWORK_TIMEOUT_S))
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"the model {name!r} cannot be fetched: {str(error).strip().splitlines()[0]}. "
+            f"Check the name, try `hf download {name}`, or set policy.model to a local folder"
+        ) from error
+
+
+def _is_reachable(endpoint: str) -> bool:
+    host = endpoint.split("//")[-1].split("/")[0]
+    try:
+        socket.create_connection((host, 443), timeout=NETWORK_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Policy:
+    """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise PolicyError(
+            f"{folder} holds no policy that can be opened: {str(error).strip().splitlines()[0]}"
+        ) from error
+    return Policy(move(model, device), tokenizer)
+
+
+def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    """The model on a device."""
+    return model.to(torch.device(choose_device(device)))  # type: ignore[arg-type, no-any-return]  # its wrapper hides self
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write an ordinary Hugging Face folder."""
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+
+
+def choose_device(device: str) -> str:
+    """`auto` is CUDA where there is one, else the CPU. Raises PolicyError for a device that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PolicyError(f"policy.device is {device!r}, and torch sees no CUDA device here; set it to auto or cpu")
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> torch.dtype:
+    """`auto` is float32 on the CPU and bfloat16 elsewhere."""
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
+def _open_transformers(folder: Path, settings: PolicySettings) -> Engine:
+    device = choose_device(settings.device)
+    policy = load_policy(folder, dtype=choose_dtype(settings.dtype, device), device=device)
+    return TransformersEngine(policy.model, policy.tokenizer, max_rows=settings.max_rows)
+
+
+ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {"transformers": _open_transformers}
+"""Name to what opens the engine."""
+
+
+def open_engine(folder: Path, settings: PolicySettings) -> Engine:
+    """The engine that the settings name, with the policy of a folder in it."""
+    return ENGINES[settings.engine](folder, settings)

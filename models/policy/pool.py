@@ -1,0 +1,37 @@
+"""Engines between their uses, so that the shards of a round load its policy once each thread."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from models.policy.load import open_engine
+from models.policy.protocol import Engine
+from models.policy.settings import PolicySettings
+
+_idle: list[tuple[Path, PolicySettings, Engine]] = []
+_lock = Lock()
+
+
+@contextmanager
+def borrowed_engine(folder: Path, settings: PolicySettings) -> Iterator[Engine]:
+    """An engine with the policy of a folder, for one user at a time; idle ones of other policies are let go.
+
+    An engine in which something failed is not used again.
+    """
+    engine = _take(folder, settings) or open_engine(folder, settings)
+    yield engine
+    with _lock:
+        _idle.append((folder, settings, engine))
+
+
+def _take(folder: Path, settings: PolicySettings) -> Engine | None:
+    with _lock:
+        _idle[:] = [entry for entry in _idle if entry[:2] == (folder, settings)]
+        return _idle.pop()[2] if _idle else None
+
+
+def release_engines() -> None:
+    """Let go of every idle engine: training needs the memory."""
+    with _lock:
+        _idle.clear()

@@ -1,0 +1,40 @@
+"""What may be chosen about a policy. Imports no torch, so that a configuration is checked at once."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """Which policy learns, and how it is run: `PolicySettings(model="Qwen/Qwen3-0.6B")`."""
+
+    model: Annotated[str, "scratch (a small Llama made here), or a Hugging Face folder or name."] = SCRATCH
+    engine: Annotated[Literal["transformers"], "What generates text."] = "transformers"
+    device: Annotated[str, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
+    ] = "auto"
+    max_rows: Annotated[int, "Most texts generated side by side."] = 512
+    max_new_tokens: Annotated[int, "Longest answer, in tokens; a longer one is cut off and counts as wrong."] = 96
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or self.max_new_tokens < 1:
+            raise ValueError(f"max_rows {self.max_rows} and max_new_tokens {self.max_new_tokens} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchSettings:
+    """The shape of a policy built from scratch."""
+
+    hidden_size: Annotated[int, "Width of the model."] = 128
+    num_layers: Annotated[int, "Transformer blocks."] = 3
+    num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 4
+    context: Annotated[int, "Longest text in tokens, prompt and answer together."] = 256
+
+    def __post_init__(self) -> None:
+        if min(self.hidden_size, self.num_layers, self.num_heads, self.context) < 1:
+            raise ValueError("hidden_size, num_layers, num_heads and context must be positive")
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 x num_heads ({self.num_heads})")

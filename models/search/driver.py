@@ -1,0 +1,90 @@
+"""Runs thousands of searches at once and turns all their requests into full batches.
+
+Searches are started as long as the engine has room, so that neither the engine
+nor memory waits for a slow one. A search's result does not depend on the others.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Generic, TypeVar
+
+from models.policy.protocol import Completion, Engine
+from models.search.protocol import Search
+
+Key = TypeVar("Key")
+
+
+def drive(
+    searches: Iterable[tuple[Key, Search]], engine: Engine, *, in_flight: int = 2048
+) -> Iterator[list[tuple[Key, list[Completion]]]]:
+    """After each step of the engine, the searches that finished with it: key and attempts.
+
+    `in_flight` bounds the requests that wait in the engine; the last search started may exceed it.
+    """
+    desk = _Desk[Key](engine)
+    waiting = iter(searches)
+    while True:
+        while desk.num_open < in_flight and (following := next(waiting, None)) is not None:
+            desk.start(*following)
+        if desk.num_open:
+            desk.step()
+        finished = desk.collect()
+        if not (finished or desk.num_open):
+            return
+        yield finished
+
+
+class _Running(Generic[Key]):
+    """A search that waits for completions, some of which may be there."""
+
+    def __init__(self, key: Key, search: Search) -> None:
+        self.key = key
+        self.search = search
+        self.answers: list[Completion | None] = []
+
+
+class _Desk(Generic[Key]):
+    """Who waits for what."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tickets = count()
+        self._waiting: dict[int, tuple[_Running[Key], int]] = {}
+        self._finished: list[tuple[Key, list[Completion]]] = []
+
+    @property
+    def num_open(self) -> int:
+        """Requests in the engine."""
+        return len(self._waiting)
+
+    def start(self, key: Key, search: Search) -> None:
+        """Run a search up to its first requests."""
+        self._advance(_Running(key, search), None)
+
+    def step(self) -> None:
+        """Have the engine work for a while, and every search that got all its answers go on."""
+        for ticket, completion in self._engine.step():
+            running, place = self._waiting.pop(ticket)
+            running.answers[place] = completion
+            if None not in running.answers:
+                self._advance(running, [answer for answer in running.answers if answer is not None])
+
+    def collect(self) -> list[tuple[Key, list[Completion]]]:
+        """Finished searches, each once."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _advance(self, running: _Running[Key], answers: list[Completion] | None) -> None:
+        """Send a search its answers, and the engine what it asks next."""
+        try:
+            requests = running.search.send(answers)  # type: ignore[arg-type]  # None starts a generator
+            while not requests:
+                requests = running.search.send([])
+        except StopIteration as end:
+            self._finished.append((running.key, end.value))
+            return
+        running.answers = [None] * len(requests)
+        for place, request in enumerate(requests):
+            ticket = next(self._tickets)
+            self._waiting[ticket] = running, place
+            self._engine.add(ticket, request)

@@ -1,0 +1,104 @@
+"""Demonstrations for policy initialization: made goal-blind for Countdown, or read from a file.
+
+A Countdown demonstration plays uniform legal moves under a target that it does
+not look at, so that it teaches the rules and not the answers; its number sets
+are kept for demonstrations alone. A part of them shows reasoning behaviours in
+marks of the grammar: `!` starts an alternative, `?` checks the step before it,
+`~` takes it back and corrects it (https://arxiv.org/abs/2412.14135, section 3).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from storage.countdown import CountdownProblems, Move, draw_numbers, is_for_demonstrations, random_walk
+from storage.sources.countdown import game_fields
+from storage.sources.rows import read_rows
+
+CHARACTERS = "0123456789+-*/=,;?!~> "
+"""What a Countdown text may be written in."""
+INVERSES = {"+": "-", "-": "+", "*": "/", "/": "*"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demonstration:
+    """A text to learn from: `Demonstration(prompt="4 26 7>15;", completion="26-4=22,7;22-7=15;")`."""
+
+    prompt: str
+    completion: str
+
+
+def countdown_demonstrations(
+    settings: CountdownProblems, *, seed: int, behaviour_share: float
+) -> Iterator[Demonstration]:
+    """Endless goal-blind walks, `behaviour_share` of them with a behaviour (each kind as likely)."""
+    rng = Random(f"countdown demonstrations:{seed}")
+    kinds = list(BEHAVIOURS.values())
+    while True:
+        numbers = draw_numbers(settings, rng)
+        if not is_for_demonstrations(numbers):
+            continue
+        write = rng.choice(kinds) if rng.random() < behaviour_share else write_walk
+        target = rng.choice(settings.targets)
+        yield Demonstration(
+            prompt=settings.prompt.format_map(game_fields(numbers, target)), completion=write(numbers, rng)
+        )
+
+
+def file_demonstrations(path: Path) -> Iterator[Demonstration]:
+    """Rows of prompt and completion. Raises ValueError that names file and line."""
+    for place, row in read_rows(path):
+        texts = [row.get("prompt"), row.get("completion")]
+        if not all(isinstance(text, str) and text for text in texts):
+            found = ", ".join(row) or "nothing"
+            raise ValueError(
+                f"{place} has {found}; expected a prompt and a completion, both texts with something in them."
+            )
+        yield Demonstration(prompt=row["prompt"], completion=row["completion"])
+
+
+def write_walk(numbers: tuple[int, ...], rng: Random) -> str:
+    """A walk, plainly: `26-4=22,7;22-7=15;`."""
+    return "".join(move.write() for move in random_walk(numbers, rng))
+
+
+def write_alternatives(numbers: tuple[int, ...], rng: Random) -> str:
+    """One to three walks given up for another: `26+4=30,7;30+7=37;!26-4=22,7;22-7=15;`."""
+    return "!".join(write_walk(numbers, rng) for _ in range(rng.randint(2, 4)))
+
+
+def write_check(numbers: tuple[int, ...], rng: Random) -> str:
+    """A walk with each step checked by its inverse: `26-4=22,7;?22+4=26;22-7=15;?15+7=22;`."""
+    return "".join(move.write() + "?" + invert(move) for move in random_walk(numbers, rng))
+
+
+def write_correction(numbers: tuple[int, ...], rng: Random) -> str:
+    """A walk with one miscalculated step taken back: `26-4=21,7;~26-4=22,7;22-7=15;`."""
+    moves = random_walk(numbers, rng)
+    slip = rng.randrange(len(moves))
+    return "".join(
+        miscalculate(move, rng) + "~" + move.write() if index == slip else move.write()
+        for index, move in enumerate(moves)
+    )
+
+
+def invert(move: Move) -> str:
+    """The step read backwards: `26-4=22` gives `22+4=26;`."""
+    left, operator, right, result, _ = move
+    if operator == "*" and right == 0:
+        return f"{right}*{left}={result};"
+    return f"{result}{INVERSES[operator]}{right}={left};"
+
+
+def miscalculate(move: Move, rng: Random) -> str:
+    """The step with a result that is a little off."""
+    return move._replace(result=move.result + rng.choice((1, 2, 10))).write()
+
+
+BEHAVIOURS: dict[str, Callable[[tuple[int, ...], Random], str]] = {
+    "alternative_proposal": write_alternatives,
+    "self_evaluation": write_check,
+    "self_correction": write_correction,
+}
+"""Behaviour to the writer that shows it."""

@@ -1,0 +1,58 @@
+"""What the lake says of rounds and runs, for people and for resuming."""
+
+from typing import Any
+
+from storage.lake import to_records
+from storage.records import Run
+from storage.warehouse import Warehouse
+
+
+def round_totals(warehouse: Warehouse, *, line: str, round: int) -> dict[str, Any]:
+    """Sums over a round: num_problems, num_trajectories, solved_share, num_selected and num_tokens."""
+    (totals,) = warehouse.named("round_totals", line=line, round=round).to_dicts()
+    return totals
+
+
+def rounds(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """The view `history` as rows."""
+    return warehouse.query("SELECT * FROM history").to_dicts()
+
+
+def last_run(warehouse: Warehouse) -> Run | None:
+    """The newest run as it stands; None before the first."""
+    found = warehouse.query("SELECT * FROM current_runs ORDER BY started_at DESC, run_id LIMIT 1")
+    return next(iter(to_records("runs", found)), None)
+
+
+def find_run(warehouse: Warehouse, run_id: str) -> Run:
+    """A run as it stands. Raises ValueError for an unknown one."""
+    found = to_records("runs", warehouse.query("SELECT * FROM current_runs WHERE run_id = $run_id", run_id=run_id))
+    if not found:
+        raise ValueError(f'there is no run {run_id!r}; `flywheel sql "SELECT run_id FROM runs"` lists them')
+    run = found[0]
+    assert isinstance(run, Run)
+    return run
+
+
+def num_rounds_done(warehouse: Warehouse, run_id: str) -> int:
+    """Rounds of a run that are closed, round 0 aside."""
+    found = warehouse.query("SELECT count(*) AS n FROM rounds WHERE run_id = $run_id AND round > 0", run_id=run_id)
+    return int(found["n"].item())
+
+
+def refusals_in_a_row(warehouse: Warehouse, line: str) -> int:
+    """Gate decisions on a line since its last promotion that refused."""
+    found = warehouse.named("refusals_in_a_row", line=line)
+    return int(found["n"].item())
+
+
+def preflight(warehouse: Warehouse, line: str) -> dict[str, Any]:
+    """What the attempts before the first round look like: shares, mean_tokens, and three texts with their reasons."""
+    (shares,) = warehouse.named("preflight", line=line).to_dicts()
+    return shares
+
+
+def next_round(warehouse: Warehouse, line: str) -> int:
+    """The number after the line's last closed round; 1 where there is none but the initial policy."""
+    found = warehouse.query("SELECT coalesce(max(round), 0) + 1 AS n FROM rounds WHERE line = $line", line=line)
+    return int(found["n"].item())

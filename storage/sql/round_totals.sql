@@ -1,0 +1,22 @@
+-- What a round did, summed up.
+-- $line, $round: the round.
+
+WITH attempts AS (
+    SELECT * FROM trajectories WHERE line = $line AND round = $round
+),
+evaluated AS (
+    SELECT * FROM evaluations WHERE line = $line AND round = $round
+),
+decided AS (  -- as it stood after the round
+    SELECT trajectory_id, arg_max(kept, round) AS kept
+    FROM selections
+    WHERE line = $line AND round <= $round
+    GROUP BY trajectory_id
+)
+SELECT
+    (SELECT count(DISTINCT problem_id) FROM attempts) AS num_problems,
+    (SELECT count(*) FROM attempts) AS num_trajectories,
+    coalesce((SELECT avg(solved::INTEGER) FROM attempts), 0) AS solved_share,
+    (SELECT count(*) FROM decided WHERE kept) AS num_selected,
+    (SELECT coalesce(sum(num_tokens), 0) FROM attempts)::BIGINT
+        + (SELECT coalesce(sum(num_tokens), 0) FROM evaluated)::BIGINT AS num_tokens

@@ -1,0 +1,30 @@
+-- What to train on after the selection of a round: what is kept, of all rounds, newer ones weighing more.
+-- $line, $round: by the decisions of the line up to this round.
+-- $fade: weight lost by each round of age; 1 is none.
+
+WITH decided AS (
+    SELECT trajectory_id, arg_max(kept, (round, created_at)) AS kept
+    FROM selections
+    WHERE line = $line AND round <= $round
+    GROUP BY trajectory_id
+),
+chosen AS (
+    SELECT trajectory_id, problem_id, text, token_ids, round, behaviours
+    FROM trajectories
+    SEMI JOIN (FROM decided WHERE kept) USING (trajectory_id)
+),
+prompts AS (
+    SELECT problem_id, min(prompt) AS prompt FROM problems GROUP BY problem_id
+)
+SELECT
+    trajectory_id,
+    problem_id,
+    prompt,
+    text,
+    token_ids,
+    round,
+    behaviours,
+    $fade ** (max(round) OVER () - round) AS weight
+FROM chosen
+JOIN prompts USING (problem_id)
+ORDER BY trajectory_id

@@ -1,0 +1,181 @@
+"""Measures a checkpoint on a split: one greedy answer a problem, and samples for pass@8 on fewer."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from time import monotonic
+from typing import Any, NamedTuple
+
+from models.evaluation.metrics import mean_pass_at_k, wilson_interval
+from models.evaluation.settings import EvaluationSettings
+from models.policy.pool import borrowed_engine
+from models.policy.protocol import Completion, Engine
+from models.policy.settings import PolicySettings
+from models.reward.outcome import judge_completions
+from models.reward.protocol import Judgement
+from models.search.best_of_n import GREEDY, BestOfN
+from models.search.driver import drive
+from models.search.protocol import Strategy, Task
+from storage.chance import known_chance, measure_chance
+from storage.curriculum import problems_of
+from storage.problems import ProblemSettings
+from storage.records import Evaluation, Outcome, Problem, Split, make_id, make_seed
+from tasks.progress import Progress, report
+from tasks.stage import stage
+from tasks.turn import Turn
+
+PASS_SAMPLES = 8
+SAMPLING = BestOfN(samples=PASS_SAMPLES, temperature=1.0)
+
+
+@stage("evaluate")
+def evaluate(
+    turn: Turn,
+    checkpoint_id: str,
+    split: Split,
+    policy: PolicySettings,
+    settings: EvaluationSettings,
+    problems: ProblemSettings,
+) -> Evaluation:
+    """Publish an evaluation and its outcomes, unless they are there; gives the evaluation."""
+    asked = json.dumps({**asdict(settings), "max_new_tokens": policy.max_new_tokens, "dtype": policy.dtype})
+    evaluation_id = make_id("evaluation", turn.line, checkpoint_id, split, asked)
+    if not turn.lake.has("evaluations", evaluation_id):
+        started = monotonic()
+        asking = Asking(split, problems_of(turn.warehouse, split))
+        with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
+            greedy = asking.run(engine, GREEDY, asking.problems, policy.max_new_tokens)
+            sampled = asking.run(engine, SAMPLING, asking.problems[: settings.pass_problems], policy.max_new_tokens)
+        turn.lake.publish(
+            "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
+        )
+        chance = known_chance(turn.warehouse, turn.line, split) or measure_chance(problems, asking.problems)
+        row = Evaluation(
+            evaluation_id=evaluation_id,
+            checkpoint_id=checkpoint_id,
+            line=turn.line,
+            run_id=turn.run_id,
+            round=turn.round,
+            split=split,
+            strategy=GREEDY.label,
+            settings=asked,
+            chance=chance.uniform_play,
+            brute_force=chance.brute_force,
+            seconds=monotonic() - started,
+            **measures(greedy, sampled),
+        )
+        turn.lake.publish("evaluations", evaluation_id, [row])
+    return read(turn, evaluation_id)
+
+
+def read(turn: Turn, evaluation_id: str) -> Evaluation:
+    """A published evaluation."""
+    (evaluation,) = turn.lake.read("evaluations", evaluation_id)
+    assert isinstance(evaluation, Evaluation)
+    return evaluation
+
+
+class Answered(NamedTuple):
+    """A problem, its answers and what became of them."""
+
+    problem: Problem
+    completions: list[Completion]
+    judgements: list[Judgement]
+
+    @property
+    def num_solved(self) -> int:
+        return sum(judgement.solved for judgement in self.judgements)
+
+
+@dataclass
+class Asking:
+    """Asks a split's problems and tells how far it is."""
+
+    split: Split
+    problems: list[Problem]
+    done: int = 0
+    solved: int = 0
+    tried: int = 0
+    tokens: int = 0
+
+    def run(
+        self, engine: Engine, strategy: Strategy, problems: Sequence[Problem], max_new_tokens: int
+    ) -> list[Answered]:
+        """The answers to problems, in the problems' order whatever the engine's."""
+        searches = (
+            (
+                problem.problem_id,
+                strategy.search(
+                    Task(
+                        prompt=problem.prompt,
+                        seed=make_seed("evaluation", problem.problem_id),
+                        max_new_tokens=max_new_tokens,
+                    )
+                ),
+            )
+            for problem in problems
+        )
+        by_id = {problem.problem_id: problem for problem in problems}
+        found: dict[str, Answered] = {}
+        for finished in drive(searches, engine):
+            for problem_id, completions in finished:
+                attempts = [(by_id[problem_id], completion) for completion in completions]
+                found[problem_id] = Answered(by_id[problem_id], completions, judge_completions(attempts))
+            self.count([found[problem_id] for problem_id, _ in finished])
+        return [found[problem.problem_id] for problem in problems]
+
+    def count(self, answered: Sequence[Answered]) -> None:
+        """Add to the counts and report them."""
+        self.done += len(answered)
+        self.solved += sum(a.num_solved for a in answered)
+        self.tried += sum(len(a.judgements) for a in answered)
+        self.tokens += sum(len(c.token_ids) for a in answered for c in a.completions)
+        report(
+            Progress(
+                stage="evaluate",
+                done=self.done,
+                total=len(self.problems),
+                solved=self.solved,
+                tried=self.tried,
+                tokens=self.tokens,
+            )
+        )
+
+
+def outcomes(evaluation_id: str, answered: Sequence[Answered], first_sample: int) -> Iterator[Outcome]:
+    """A row an answer."""
+    for problem, completions, judgements in answered:
+        for sample, (completion, judgement) in enumerate(zip(completions, judgements, strict=True), first_sample):
+            yield Outcome(
+                evaluation_id=evaluation_id,
+                problem_id=problem.problem_id,
+                sample=sample,
+                solved=judgement.solved,
+                reason=judgement.reason,
+                text=completion.text,
+                num_tokens=len(completion.token_ids),
+            )
+
+
+def measures(greedy: Sequence[Answered], sampled: Sequence[Answered]) -> dict[str, Any]:
+    """The numbers of an evaluation."""
+    num_solved = sum(answer.num_solved for answer in greedy)
+    low, high = wilson_interval(num_solved, len(greedy))
+    answers = [completion for answer in greedy for completion in answer.completions]
+    samples = [completion for answer in sampled for completion in answer.completions]
+    logprobs = [logprob for completion in samples for logprob in completion.logprobs]
+    tries = [(len(answer.judgements), answer.num_solved) for answer in sampled]
+    return {
+        "num_problems": len(greedy),
+        "num_solved": num_solved,
+        "accuracy": num_solved / len(greedy),
+        "low": low,
+        "high": high,
+        "pass_at_8": mean_pass_at_k(tries, PASS_SAMPLES) if tries else None,
+        "num_pass_problems": len(tries),
+        "mean_tokens": fmean(len(answer.token_ids) for answer in answers),
+        "truncated_share": fmean(answer.stop_reason == "length" for answer in answers),
+        "entropy": -fmean(logprobs) if logprobs else None,
+        "num_tokens": sum(len(completion.token_ids) for completion in (*answers, *samples)),
+    }

@@ -1,0 +1,15 @@
+"""Decides on every trajectory: kept for training, or dropped, and why. The rules are SQL, in storage/sql/filter."""
+
+from storage.selection import decide, selection_id
+from storage.settings import FilterSettings
+from tasks.stage import stage
+from tasks.turn import Turn
+
+
+@stage("filter")
+def select(turn: Turn, settings: FilterSettings) -> str:
+    """Publish the round's new and changed decisions; gives the selection's id."""
+    if not turn.lake.has("selections", turn.key):
+        decisions = decide(turn.warehouse, line=turn.line, round=turn.round, settings=settings)
+        turn.lake.publish("selections", turn.key, decisions)
+    return selection_id(turn.line, turn.round, settings.rule)

@@ -1,0 +1,103 @@
+"""Makes the initial policy: from scratch on demonstrations, or from a model that people bring."""
+
+import shutil
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from models.learning.finetune import build_from_scratch, imitate
+from models.learning.settings import InitializationSettings
+from models.policy.load import find_model
+from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
+from storage.countdown import CountdownProblems
+from storage.demonstrations import CHARACTERS, countdown_demonstrations, file_demonstrations
+from storage.problems import ProblemSettings, open_source
+from storage.records import Checkpoint, make_id, make_seed
+from storage.sources.source import Splits
+from tasks.finetune import describe
+from tasks.progress import Progress, report
+from tasks.stage import stage
+from tasks.turn import Turn
+
+Texts = list[tuple[str, str]]
+
+
+@stage("reserve")
+def reserve(turn: Turn, problems: ProblemSettings, splits: Splits) -> None:
+    """Publish benchmark, final and development problems, before anything else is made of the source."""
+    key = f"{turn.line}-reserved"
+    if not turn.lake.has("problems", key):
+        reserved = open_source(problems, splits).reserved()
+        turn.lake.publish("problems", key, [problem for split in reserved.values() for problem in split])
+
+
+@stage("initialize")
+def initialize(
+    turn: Turn,
+    problems: ProblemSettings,
+    policy: PolicySettings,
+    shape: ScratchSettings,
+    settings: InitializationSettings,
+) -> str:
+    """Publish the initial policy, unless it is there; gives its id."""
+    checkpoint_id = make_id("checkpoint", turn.line, turn.run_id, turn.round)
+    if turn.lake.has("checkpoints", checkpoint_id):
+        return checkpoint_id
+    texts = demonstrate(problems, policy, settings)
+    seed = make_seed("initialization", turn.seed)
+    if policy.model == SCRATCH:
+        trained = build_from_scratch(
+            texts, CHARACTERS, settings, shape, seed=seed, device=policy.device, on_step=report_step
+        )
+    else:
+        base = find_model(policy.model)
+        if not texts:
+            return adopt(turn, checkpoint_id, base)
+        trained = imitate(base, texts, settings, seed=seed, device=policy.device, on_step=report_step)
+    row = describe(turn, trained, checkpoint_id, "", "", "initialization", asdict(settings))
+    turn.registry.save(row, trained.save)
+    return checkpoint_id
+
+
+def demonstrate(problems: ProblemSettings, policy: PolicySettings, settings: InitializationSettings) -> Texts:
+    """Pairs of prompt and answer to start from; none where a model is taken as it is."""
+    if settings.file:
+        demonstrations = list(file_demonstrations(Path(settings.file)))
+    elif policy.model == SCRATCH and isinstance(problems, CountdownProblems):
+        endless = countdown_demonstrations(problems, seed=problems.seed, behaviour_share=settings.behaviour_share)
+        demonstrations = list(islice(endless, settings.demonstrations))
+    else:
+        demonstrations = []
+    return [(demonstration.prompt, demonstration.completion) for demonstration in demonstrations]
+
+
+def adopt(turn: Turn, checkpoint_id: str, base: Path) -> str:
+    """A model that people bring, as it is."""
+    row = Checkpoint(
+        checkpoint_id=checkpoint_id,
+        line=turn.line,
+        run_id=turn.run_id,
+        round=turn.round,
+        parent_id="",
+        selection_id="",
+        objective="initialization",
+        settings="{}",
+        num_examples=0,
+        num_tokens=0,
+        loss=0.0,
+        seconds=0.0,
+    )
+    turn.registry.save(row, lambda folder: copy_model(base, folder))
+    return checkpoint_id
+
+
+def copy_model(base: Path, folder: Path) -> None:
+    """The files of a model, without what hides in subfolders."""
+    for path in base.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def report_step(done: int, total: int, loss: float) -> None:
+    """Tell how far the training is."""
+    report(Progress(stage="initialize", done=done, total=total, unit="tokens", loss=loss))

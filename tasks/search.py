@@ -1,0 +1,135 @@
+"""Searches a shard of a round's problems with the champion; every attempt is kept, right or wrong."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from models.policy.pool import borrowed_engine
+from models.policy.protocol import Completion
+from models.policy.settings import PolicySettings
+from models.reward.behaviours import recognise
+from models.reward.outcome import judge_completions
+from models.reward.protocol import Judgement
+from models.search.driver import drive
+from models.search.protocol import Strategy, Task
+from models.search.settings import SearchSettings, open_strategy
+from storage.curriculum import problems_by_id
+from storage.records import Draw, Problem, Trajectory, make_id, make_seed
+from tasks.progress import Progress, report
+from tasks.stage import stage
+from tasks.turn import Turn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """A part of a round's problems: `Shard(index=2, first=1000, last=1500)`, the last not included."""
+
+    index: int
+    first: int
+    last: int
+
+
+def cut(num_problems: int, size: int) -> list[Shard]:
+    """All shards of a round."""
+    firsts = range(0, num_problems, size)
+    return [Shard(index=i, first=first, last=min(first + size, num_problems)) for i, first in enumerate(firsts)]
+
+
+@stage("search")
+def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> None:
+    """Publish the shard's trajectories, unless they are there."""
+    key = f"{turn.key}-s{shard.index:04d}"
+    if turn.lake.has("trajectories", key):
+        return
+    draws: list[Draw] = turn.lake.read("draws", turn.key)[shard.first : shard.last]
+    problems = problems_by_id(turn.warehouse, [draw.problem_id for draw in draws])
+    searcher = Searcher(turn=turn, shard=shard, checkpoint_id=checkpoint_id, strategy=open_strategy(settings))
+    with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
+        tasks = [(problem, searcher.task(problem, policy)) for problem in problems]
+        searches = ((problem, searcher.strategy.search(task)) for problem, task in tasks)
+        rows = [row for finished in drive(searches, engine) for row in searcher.record(finished, settings)]
+    turn.lake.publish("trajectories", key, rows)
+
+
+@dataclass(kw_only=True)
+class Searcher:
+    """Makes records of what a shard's searches found, and tells how far they are."""
+
+    turn: Turn
+    shard: Shard
+    checkpoint_id: str
+    strategy: Strategy
+    done: int = 0
+    tried: int = 0
+    solved: int = 0
+    tokens: int = 0
+
+    def task(self, problem: Problem, policy: PolicySettings) -> Task:
+        """What to search, its noise keyed by run, round and problem."""
+        return Task(
+            prompt=problem.prompt,
+            seed=make_seed("search", self.turn.seed, self.turn.run_id, self.turn.round, problem.problem_id),
+            max_new_tokens=policy.max_new_tokens,
+        )
+
+    def record(
+        self, finished: Sequence[tuple[Problem, list[Completion]]], settings: SearchSettings
+    ) -> Iterator[Trajectory]:
+        """The trajectories of finished searches."""
+        attempts = [(problem, completion) for problem, completions in finished for completion in completions]
+        samples = [sample for _, completions in finished for sample in range(len(completions))]
+        for (problem, completion), sample, judgement in zip(
+            attempts, samples, judge_completions(attempts), strict=True
+        ):
+            self.tried += 1
+            self.solved += judgement.solved
+            self.tokens += len(completion.token_ids)
+            yield self.trajectory(problem, completion, sample, judgement, settings.temperature)
+        self.done += len(finished)
+        self.report()
+
+    def trajectory(
+        self, problem: Problem, completion: Completion, sample: int, judgement: Judgement, temperature: float
+    ) -> Trajectory:
+        """One attempt as a row."""
+        turn, strategy = self.turn, self.strategy.label
+        return Trajectory(
+            trajectory_id=make_id("trajectory", turn.run_id, turn.round, problem.problem_id, strategy, sample),
+            run_id=turn.run_id,
+            line=turn.line,
+            round=turn.round,
+            shard=self.shard.index,
+            problem_id=problem.problem_id,
+            checkpoint_id=self.checkpoint_id,
+            strategy=strategy,
+            sample=sample,
+            seed=completion.seed,
+            temperature=temperature,
+            text=completion.text,
+            text_digest=make_id("text", "".join(completion.text.split())),
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            prompt_tokens=completion.prompt_tokens,
+            num_tokens=len(completion.token_ids),
+            stop_reason=completion.stop_reason,
+            answer=judgement.answer,
+            solved=judgement.solved,
+            reason=judgement.reason,
+            reward=float(judgement.solved),
+            rewards=json.dumps({"outcome": float(judgement.solved)}),
+            behaviours=recognise(completion.text),
+        )
+
+    def report(self) -> None:
+        """How far the shard is."""
+        report(
+            Progress(
+                stage="search",
+                part=self.shard.index,
+                done=self.done,
+                total=self.shard.last - self.shard.first,
+                tried=self.tried,
+                solved=self.solved,
+                tokens=self.tokens,
+            )
+        )

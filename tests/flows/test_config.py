@@ -1,0 +1,218 @@
+"""Where settings come from, which of them wins, and what is said of those that are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import Config, ConfigError, RunSettings, differences, from_json, load_config, to_json
+from models.search.settings import SearchSettings
+from storage.sources.file import FileProblems
+from storage.sources.gym import GymProblems
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder without a flywheel.toml."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refuse(*sets: str, path: Path | None = None, **environ: str) -> list[str]:
+    """The lines of the error."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, sets, environ)
+    return str(caught.value).splitlines()
+
+
+def test_nothing_given_gives_the_defaults() -> None:
+    assert load_config(None, (), {}) == Config()
+
+
+def test_the_later_of_file_environment_and_set_wins() -> None:
+    write(Path("flywheel.toml"), "[search]\nsamples = 2\ntemperature = 0.5\n[run]\nrounds = 2\nseed = 2")
+    environ = {"FLYWHEEL_SEARCH__SAMPLES": "3", "FLYWHEEL_RUN__ROUNDS": "3", "FLYWHEEL_HOME": "elsewhere"}
+    config = load_config(None, ["search.samples=4"], environ)
+    assert config.search == SearchSettings(samples=4, temperature=0.5)
+    assert config.run == RunSettings(rounds=3, seed=2)
+
+
+def test_a_named_file_takes_the_place_of_the_default_one(folder: Path) -> None:
+    write(Path("flywheel.toml"), "[run]\nrounds = 2")
+    other = write(folder / "other.toml", "[run]\nseed = 3")
+    assert load_config(other, (), {}) == Config(run=RunSettings(seed=3))
+
+
+def test_values_are_toml_and_bare_words_are_texts() -> None:
+    sets = ["problems.kind=reasoning_gym", "problems.dataset=chain_sum", "problems.params={max_terms = 4}"]
+    config = load_config(None, [*sets, "policy.model=Qwen/Qwen3-0.6B", "run.stage_timeout_s = 60"], {})
+    assert config.problems == GymProblems(dataset="chain_sum", params={"max_terms": 4})
+    assert config.policy.model == "Qwen/Qwen3-0.6B"
+    assert config.run.stage_timeout_s == 60
+
+
+def test_a_file_that_says_defaults_may_stay_when_a_choice_makes_them_idle(folder: Path) -> None:
+    path = write(folder / "a.toml", "[problems]\nkind = 'countdown'\nnumbers = 3\n[scratch]\nhidden_size = 128")
+    config = load_config(path, ["problems.kind=file", "problems.path=a.jsonl", "policy.model=some/model"], {})
+    assert config.problems == FileProblems(path=Path("a.jsonl"))
+
+
+def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
+    config = load_config(None, ["policy.model=some/model", "learning.batch_tokens=512"], {})
+    assert (config.learning.learning_rate, config.learning.batch_tokens) == (1e-5, 512)
+    assert (config.initialization.learning_rate, config.initialization.batch_tokens) == (1e-5, 8192)
+    assert load_config(None, ["policy.model=some/model", "learning.learning_rate=1.5e-3"], {}).learning == (
+        load_config(None, ["policy.model=scratch", "learning.batch_tokens=8192"], {}).learning
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("search.sampels=3", "--set: there is no search.sampels; did you mean samples?"),
+        ("policy.temperature=3", "--set: there is no policy.temperature; did you mean search.temperature?"),
+        ("search.x=3", "--set: there is no search.x; there are strategy, samples, temperature."),
+        ("serch.samples=3", "--set: there is no section 'serch'; did you mean search?"),
+        ("samples=3", "--set: there is no section 'samples'; did you mean search.samples?"),
+        ("search=3", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),
+        ("search.samples", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),
+        ("search.samples=many", '--set: search.samples is "many"; expected a whole number.'),
+        ("search.samples=8.0", "--set: search.samples is 8.0; expected a whole number."),
+        ("run.workers=true", "--set: run.workers is true; expected a whole number."),
+        ("run.stage_timeout_s=inf", "--set: run.stage_timeout_s is Infinity; expected a number."),
+        ("run.on_plateau=search", '--set: run.on_plateau is "search"; expected "stop" or "search_harder".'),
+        ("policy.model=7", "--set: policy.model is 7; expected a text."),
+        ("search.samples=0", "--set: in [search], samples is 0; expected at least 1."),
+        ("run.rounds=0", "--set: in [run], rounds is 0; expected at least 1."),
+        ("run.retries=-1", "--set: in [run], retries is -1; expected 0 or more."),
+        ("run.stage_timeout_s=0", "--set: in [run], stage_timeout_s is 0; expected more than 0."),
+        (
+            "problems.kind=gsm8k",
+            '--set: problems.kind is "gsm8k"; expected one of "countdown", "reasoning_gym", "file".',
+        ),
+        (
+            "problems.kind=file",
+            "--set: problems.path is missing; expected a path: A .jsonl, .json (array of objects) or .parquet file.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_a_way_out(given: str, line: str) -> None:
+    assert refuse(given) == [line]
+
+
+def test_all_that_is_wrong_is_told_at_once_with_where_it_was_given(folder: Path) -> None:
+    path = write(folder / "a.toml", "rounds = 3\n[policy]\nmax_rows = 'all'\n[gate]\nalpha = 2\n[lerning]\nfade = 1")
+    assert refuse("run.seeds=1", path=path, FLYWHEEL_SEARCH__SAMPLES="x", FLYWHEEL_A__B="1") == [
+        f"{path}: there is no section 'rounds'; did you mean run.rounds?",
+        f"{path}: there is no section 'lerning'; did you mean learning?",
+        "FLYWHEEL_A__B: there is no section 'a'; there are run, problems, splits, policy, scratch, initialization, "
+        "curriculum, search, filter, learning, gate, evaluation.",
+        "--set: there is no run.seeds; did you mean seed?",
+        f'{path}: policy.max_rows is "all"; expected a whole number.',
+        'FLYWHEEL_SEARCH__SAMPLES: search.samples is "x"; expected a whole number.',
+        f"{path}: in [gate], alpha is 2.0; expected a number between 0 and 1, such as 0.05.",
+    ]
+
+
+def test_the_kind_of_problems_decides_which_keys_there_are() -> None:
+    assert refuse("problems.kind=reasoning_gym", "problems.dataset=chain_sum", "problems.numbers=4") == [
+        '--set: there is no problems.numbers where problems.kind is "reasoning_gym"; '
+        "there are kind, dataset, params, prompt, seed.",
+        'problems.kind is "reasoning_gym" and policy.model "scratch", which has nothing to learn these from: '
+        "name demonstrations as initialization.file, or a pretrained model as policy.model.",
+    ]
+
+
+def test_a_misspelt_kind_is_the_only_error() -> None:
+    assert len(refuse("problems.kind=reasoning-gym", "problems.dataset=chain_sum")) == 1
+
+
+@pytest.mark.parametrize(
+    ("sets", "idle"),
+    [
+        (["policy.model=some/model", "scratch.num_layers=2"], "scratch.num_layers"),
+        (["policy.model=some/model", "initialization.epochs=3"], "initialization.epochs"),
+        (["policy.model=some/model", "initialization.learning_rate=3e-4"], "initialization.learning_rate"),
+        (["initialization.file=a.jsonl", "initialization.demonstrations=9"], "initialization.demonstrations"),
+        (["initialization.file=a.jsonl", "initialization.behaviour_share=0"], "initialization.behaviour_share"),
+        (["curriculum.new_share=1", "curriculum.fade=0.9"], "curriculum.fade"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_an_error(sets: list[str], idle: str) -> None:
+    (line,) = refuse(*sets)
+    assert line.startswith(f"--set: {idle} would do nothing: ")
+    load_config(None, sets[:1], {})
+
+
+@pytest.mark.parametrize(
+    ("sets", "start"),
+    [
+        (["problems.kind=file", "problems.path=a.jsonl"], 'problems.kind is "file" and policy.model "scratch"'),
+        (["policy.max_new_tokens=256"], "policy.max_new_tokens is 256 and scratch.context 256"),
+        (["splits.benchmark=0"], "splits.benchmark is 0"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_an_error(sets: list[str], start: str) -> None:
+    (line,) = refuse(*sets)
+    assert line.startswith(start)
+
+
+@pytest.mark.parametrize("fix", ["initialization.file=b.jsonl", "policy.model=some/model"])
+def test_other_problems_need_demonstrations_or_a_pretrained_model(fix: str) -> None:
+    load_config(None, ["problems.kind=file", "problems.path=a.jsonl", fix], {})
+
+
+def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
+    missing = folder / "missing.toml"
+    assert refuse(path=missing) == [
+        f"{missing}: there is no such file; name one that exists, or none for the defaults."
+    ]
+    assert refuse(path=folder) == [f"{folder}: cannot be read (Is a directory); expected a TOML file."]
+    (folder / "b.toml").write_bytes(b"\xff\xfe")
+    assert refuse(path=folder / "b.toml")[0].startswith(f"{folder / 'b.toml'}: is not TOML: ")
+
+
+def test_a_syntax_error_is_told_with_its_line(folder: Path) -> None:
+    path = write(folder / "a.toml", "[run]\nrounds = 3\nseed\n")
+    assert refuse(path=path) == [
+        f"{path}: is not TOML: Expected '=' after a key in a key/value pair (at line 3, column 5)."
+    ]
+
+
+def test_a_configuration_survives_being_written_and_read() -> None:
+    sets = ["problems.kind=file", "problems.path=a.jsonl", "policy.model=some/model", "search.temperature=0.7"]
+    config = load_config(None, sets, {})
+    assert from_json(to_json(config)) == config
+
+
+def test_a_configuration_of_another_version_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"not of this version \(old: .*\): start a new run"):
+        from_json('{"old": 1}')
+
+
+def test_differences_are_listed_in_order() -> None:
+    new = load_config(None, ["search.samples=16", "run.rounds=2", "policy.model=some/model"], {})
+    assert differences(Config(), new) == [
+        "run.rounds: 6 → 2",
+        "policy.model: scratch → some/model",
+        "initialization.learning_rate: 0.0015 → 1e-05",
+        "initialization.batch_tokens: 512 → 8192",
+        "search.samples: 8 → 16",
+        "learning.learning_rate: 0.0015 → 1e-05",
+        "learning.batch_tokens: 512 → 8192",
+    ]
+    assert differences(new, new) == []
+
+
+def test_differences_between_kinds_of_problems_show_what_is_gone_and_new() -> None:
+    new = load_config(None, ["problems.kind=file", "problems.path=a.jsonl", "initialization.file=b.jsonl"], {})
+    assert differences(Config(), new)[:3] == [
+        "problems.kind: countdown → file",
+        "problems.numbers: 3 → –",
+        "problems.max_value: 30 → –",
+    ]
+    assert 'initialization.file: "" → b.jsonl' in differences(Config(), new)
