@@ -30,7 +30,7 @@ class HopelessError(ValueError):
 def look_ahead(turn: Turn, config: Config) -> None:
     """Raises HopelessError when the wheel would turn for nothing."""
     stages = Stages.of(turn, config)
-    settings = replace(config.curriculum, problems=NUM_PROBLEMS)
+    settings = replace(config.curriculum, problems=min(NUM_PROBLEMS, config.curriculum.problems))
     with stages("preflight"):
         num_problems = prepared(sample, "start · preflight problems", config)(
             turn, config.problems, config.splits, settings

@@ -1,8 +1,8 @@
 """Demonstrations for policy initialization: made goal-blind for Countdown, or read from a file.
 
 A Countdown demonstration plays uniform legal moves under a target that it does
-not look at, so that it teaches the rules and not the answers; its number sets
-are kept for demonstrations alone. A part of them shows reasoning behaviours in
+not look at, and ends where some target may lie; so it teaches the rules and not
+the answers. Its number sets are kept for demonstrations alone. A part of them shows reasoning behaviours in
 marks of the grammar: `!` starts an alternative, `?` checks the step before it,
 `~` takes it back and corrects it (https://arxiv.org/abs/2412.14135, section 3).
 """
@@ -12,12 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from storage.countdown import CountdownProblems, Move, draw_numbers, is_for_demonstrations, random_walk
+from storage.countdown import (
+    WALKS_A_DRAW,
+    CountdownProblems,
+    Move,
+    draw_numbers,
+    is_for_demonstrations,
+    random_end,
+    random_walk,
+)
 from storage.sources.countdown import game_fields
 from storage.sources.rows import read_rows
 
 CHARACTERS = "0123456789+-*/=,;?!~> "
 """What a Countdown text may be written in."""
+PATIENCE = 10_000
+"""Draws of numbers in a row that may be of no use; a fifth are the demonstrations'."""
 INVERSES = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
@@ -36,14 +46,38 @@ def countdown_demonstrations(
     rng = Random(f"countdown demonstrations:{seed}")
     kinds = list(BEHAVIOURS.values())
     while True:
-        numbers = draw_numbers(settings, rng)
-        if not is_for_demonstrations(numbers):
-            continue
+        numbers = draw_own_numbers(settings, rng)
         write = rng.choice(kinds) if rng.random() < behaviour_share else write_walk
         target = rng.choice(settings.targets)
         yield Demonstration(
-            prompt=settings.prompt.format_map(game_fields(numbers, target)), completion=write(numbers, rng)
+            prompt=settings.prompt.format_map(game_fields(numbers, target)),
+            completion=write(play(numbers, settings.targets, rng), rng),
         )
+
+
+def draw_own_numbers(settings: CountdownProblems, rng: Random) -> tuple[int, ...]:
+    """Numbers that no problem has and that reach some target. Raises ValueError where there seem to be none."""
+    for _ in range(PATIENCE):
+        numbers = draw_numbers(settings, rng)
+        if is_for_demonstrations(numbers) and can_reach(numbers, settings.targets, rng):
+            return numbers
+    raise ValueError(
+        f"{PATIENCE:,} draws of {settings.numbers} numbers from 1 to {settings.max_value} gave none for demonstrations "
+        f"that reaches {settings.min_target} to {settings.max_target}: raise max_value, or widen the targets"
+    )
+
+
+def can_reach(numbers: tuple[int, ...], targets: range, rng: Random) -> bool:
+    """Whether a few random walks from these numbers end among the targets."""
+    return any(random_end(numbers, rng) in targets for _ in range(WALKS_A_DRAW))
+
+
+def play(numbers: tuple[int, ...], targets: range, rng: Random) -> Iterator[list[Move]]:
+    """Endless random walks that end where some target may lie; which one is asked for makes no difference."""
+    while True:
+        moves = random_walk(numbers, rng)
+        if moves[-1].result in targets:
+            yield moves
 
 
 def file_demonstrations(path: Path) -> Iterator[Demonstration]:
@@ -58,24 +92,27 @@ def file_demonstrations(path: Path) -> Iterator[Demonstration]:
         yield Demonstration(prompt=row["prompt"], completion=row["completion"])
 
 
-def write_walk(numbers: tuple[int, ...], rng: Random) -> str:
+Walks = Iterator[list[Move]]
+
+
+def write_walk(walks: Walks, _: Random) -> str:
     """A walk, plainly: `26-4=22,7;22-7=15;`."""
-    return "".join(move.write() for move in random_walk(numbers, rng))
+    return "".join(move.write() for move in next(walks))
 
 
-def write_alternatives(numbers: tuple[int, ...], rng: Random) -> str:
+def write_alternatives(walks: Walks, rng: Random) -> str:
     """One to three walks given up for another: `26+4=30,7;30+7=37;!26-4=22,7;22-7=15;`."""
-    return "!".join(write_walk(numbers, rng) for _ in range(rng.randint(2, 4)))
+    return "!".join(write_walk(walks, rng) for _ in range(rng.randint(2, 4)))
 
 
-def write_check(numbers: tuple[int, ...], rng: Random) -> str:
+def write_check(walks: Walks, _: Random) -> str:
     """A walk with each step checked by its inverse: `26-4=22,7;?22+4=26;22-7=15;?15+7=22;`."""
-    return "".join(move.write() + "?" + invert(move) for move in random_walk(numbers, rng))
+    return "".join(move.write() + "?" + invert(move) for move in next(walks))
 
 
-def write_correction(numbers: tuple[int, ...], rng: Random) -> str:
+def write_correction(walks: Walks, rng: Random) -> str:
     """A walk with one miscalculated step taken back: `26-4=21,7;~26-4=22,7;22-7=15;`."""
-    moves = random_walk(numbers, rng)
+    moves = next(walks)
     slip = rng.randrange(len(moves))
     return "".join(
         miscalculate(move, rng) + "~" + move.write() if index == slip else move.write()
@@ -96,7 +133,7 @@ def miscalculate(move: Move, rng: Random) -> str:
     return move._replace(result=move.result + rng.choice((1, 2, 10))).write()
 
 
-BEHAVIOURS: dict[str, Callable[[tuple[int, ...], Random], str]] = {
+BEHAVIOURS: dict[str, Callable[[Walks, Random], str]] = {
     "alternative_proposal": write_alternatives,
     "self_evaluation": write_check,
     "self_correction": write_correction,

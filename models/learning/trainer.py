@@ -8,6 +8,7 @@ step that would have spoilt the weights.
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -35,6 +36,9 @@ class Example:
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        assert self.prompt_ids and self.completion_ids, f"{self.name} has an empty prompt or nothing to learn"
 
     @property
     def num_tokens(self) -> int:
@@ -93,20 +97,31 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, len(plan), settings.warmup_share))
     total = sum(example.num_tokens for rows in plan for example in rows)
     started, done, losses = monotonic(), 0, []
-    model.train()
-    for rows in plan:
-        if should_stop():
-            raise StoppedError("training was asked to stop")
-        batch = collate(rows, model.device)
-        losses.append(_update(model, batch, objective, optimizer, settings.max_grad_norm))
-        schedule.step()
-        done += batch.num_tokens
-        on_step(done, total, losses[-1])
-    model.eval()
+    with _training(model, seed):
+        for rows in plan:
+            if should_stop():
+                raise StoppedError("training was asked to stop")
+            batch = collate(rows, model.device)
+            losses.append(_update(model, batch, objective, optimizer, settings.max_grad_norm))
+            schedule.step()
+            done += batch.num_tokens
+            on_step(done, total, losses[-1])
     last = losses[-max(1, len(losses) // 10) :]
     return TrainingReport(
         loss=sum(last) / len(last), num_steps=len(plan), num_tokens=done, seconds=monotonic() - started
     )
+
+
+@contextmanager
+def _training(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model.train()
+        try:
+            yield
+        finally:
+            model.eval()
 
 
 def plan_batches(examples: Sequence[Example], settings: TrainingSettings, *, seed: int) -> list[list[Example]]:
@@ -115,21 +130,21 @@ def plan_batches(examples: Sequence[Example], settings: TrainingSettings, *, see
         raise ValueError("there is nothing to learn from: no example was selected")
     rng = random.Random(seed)
     batches: list[list[Example]] = []
-    epochs = settings.epochs
-    while epochs > 0:
-        share = rng.sample(list(examples), max(1, round(len(examples) * min(1.0, epochs))))
+    num_left = max(1, round(len(examples) * settings.epochs))
+    while num_left:
+        share = rng.sample(examples, min(num_left, len(examples)))
         epoch = list(_cut(sorted(share, key=lambda example: example.num_tokens), settings.batch_tokens))
         rng.shuffle(epoch)
         batches += epoch
-        epochs -= 1
+        num_left -= len(share)
     return batches
 
 
 def _cut(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
-    """Batches of at most `batch_tokens`, padding counted; one that is longer alone goes alone."""
+    """Batches, from shorter to longer, of at most `batch_tokens`, padding counted; a longer example goes alone."""
     batch: list[Example] = []
     for example in examples:
-        if batch and (len(batch) + 1) * max(example.num_tokens, batch[-1].num_tokens) > batch_tokens:
+        if batch and (len(batch) + 1) * example.num_tokens > batch_tokens:
             yield batch
             batch = []
         batch.append(example)
@@ -180,7 +195,7 @@ def _update(
 
 def _rate(step: int, num_steps: int, warmup_share: float) -> float:
     """Share of the peak learning rate: a linear rise, then a cosine to zero."""
-    warmup = max(1, round(num_steps * warmup_share))
+    warmup = round(num_steps * warmup_share)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup)))

@@ -4,14 +4,14 @@ Weights are safetensors and code of a model's own is never run. A name that is n
 a folder is looked up in the local Hugging Face cache, then, with a network, fetched.
 """
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, model_info, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -21,7 +21,8 @@ from models.policy.transformers_engine import TransformersEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
-NETWORK_TIMEOUT_S = 5.0
+NETWORK_TIMEOUT_S = 4.0
+"""For one answer of the hub, which its client asks for twice: a model that cannot be had is told within 10 s."""
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What a policy needs; no pickled weights, no code."""
 
@@ -39,7 +40,7 @@ class Policy(NamedTuple):
 
 def find_model(name: str) -> Path:
     """The folder of a model: a local folder, else from the cache, else fetched. Raises PolicyError."""
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise PolicyError(f"there is no folder {name!r}; policy.model is a Hugging Face folder or name, or scratch")
@@ -50,40 +51,41 @@ def find_model(name: str) -> Path:
 
 
 def _fetch(name: str) -> Path:
-    if constants.HF_HUB_OFFLINE or not _is_reachable(constants.ENDPOINT):
-        raise PolicyError(
-            f"the model {name!r} is not on this machine and {constants.ENDPOINT} cannot be reached. Where there is a "
-            f"network: `hf download {name}`; or set policy.model to a local folder, or to scratch"
-        )
     try:
+        model_info(name, timeout=NETWORK_TIMEOUT_S)  # snapshot_download itself would wait for ever
         return Path(snapshot_download(name, allow_patterns=FILES, etag_timeout=NETWORK_TIMEOUT_S))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's, and those of whichever HTTP library it stands on
         raise PolicyError(
-            f"the model {name!r} cannot be fetched: {str(error).strip().splitlines()[0]}. "
-            f"Check the name, try `hf download {name}`, or set policy.model to a local folder"
+            f"the model {name!r} is not on this machine and cannot be fetched from {constants.ENDPOINT} "
+            f"({_first_line(error)}). Check the name; where there is a network, `hf download {name}`; "
+            "or set policy.model to a local folder, or to scratch"
         ) from error
 
 
-def _is_reachable(endpoint: str) -> bool:
-    host = endpoint.split("//")[-1].split("/")[0]
-    try:
-        socket.create_connection((host, 443), timeout=NETWORK_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Policy:
-    """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none."""
+    """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none, or not all of it."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,  # transformers fills what is missing with noise, and goes on
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise PolicyError(
-            f"{folder} holds no policy that can be opened: {str(error).strip().splitlines()[0]}"
-        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise PolicyError(f"{folder} holds no policy that can be opened: {_first_line(error)}") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise PolicyError(f"{folder} lacks weights ({len(missing)}, {missing[0]} first): it is no whole language model")
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(f"the tokenizer in {folder} has no end mark; set eos_token in its tokenizer_config.json")
     return Policy(move(model, device), tokenizer)
 
 
@@ -102,8 +104,12 @@ def choose_device(device: str) -> str:
     """`auto` is CUDA where there is one, else the CPU. Raises PolicyError for a device that is not there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PolicyError(f"policy.device is {device!r}, and torch sees no CUDA device here; set it to auto or cpu")
+    index = torch.device(device).index or 0
+    if device.startswith("cuda") and index >= torch.cuda.device_count():
+        seen = torch.cuda.device_count() or "no"
+        raise PolicyError(
+            f"policy.device is {device!r}, and torch sees {seen} CUDA devices here; set it to auto or cpu"
+        )
     return device
 
 

@@ -32,10 +32,10 @@ class Completion:
     token_ids: list[int]
     """Generated tokens, the end mark included."""
     logprobs: list[float]
-    """Log-probability of each, at the request's temperature (top-p 1, top-k off)."""
+    """Log-probability of each, at the request's temperature, at 1 where that is greedy (top-p 1, top-k off)."""
     prompt_tokens: int
     stop_reason: str
-    """end, length or error."""
+    """end; length, also where the model's context is full; or error, with no text and no tokens."""
     seed: int = 0
     """The request's."""
 

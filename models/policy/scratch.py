@@ -28,6 +28,7 @@ def build_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenize
         model_max_length=context,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+        split_special_tokens=True,  # a text that says <end> does not end
     )
 
 
@@ -36,7 +37,7 @@ def build_model(settings: ScratchSettings, tokenizer: PreTrainedTokenizerFast, *
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
-        intermediate_size=settings.hidden_size * 8 // 3 // 8 * 8,
+        intermediate_size=max(8, settings.hidden_size * 8 // 3 // 8 * 8),
         num_hidden_layers=settings.num_layers,
         num_attention_heads=settings.num_heads,
         max_position_embeddings=settings.context,

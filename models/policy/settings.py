@@ -1,5 +1,6 @@
 """What may be chosen about a policy. Imports no torch, so that a configuration is checked at once."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -22,6 +23,8 @@ class PolicySettings:
     def __post_init__(self) -> None:
         if self.max_rows < 1 or self.max_new_tokens < 1:
             raise ValueError(f"max_rows {self.max_rows} and max_new_tokens {self.max_new_tokens} must be positive")
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+            raise ValueError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,67 +1,25 @@
 """The default engine: any Hugging Face causal language model, on CPU or CUDA.
 
-Requests are sorted by length and run in waves. In a wave each distinct prompt
-is computed once, the key-value cache has its room from the start, and finished
-rows leave. Padding is on the left. It holds one model; it knows no checkpoints.
+Requests are sorted by length and run in waves. In a wave each distinct prompt is
+computed once, then every row decodes, and finished rows leave. Padding is on the
+left. It holds one model; it knows no checkpoints.
 """
 
 import dataclasses
-from collections import deque
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
-from models.policy.noise import choose, uniform
+from models.policy.cache import num_cache_layers, open_cache
+from models.policy.noise import choose, uniform, wrap
 from models.policy.prompting import encode_prompt
 from models.policy.protocol import Completion, Request
 
-SHRINK_BELOW = 0.75
+SHRINK_BELOW = 0.85
 """Finished rows leave when this share or less is still running: copying the cache costs about a step."""
-
-
-class RoomyLayer(DynamicLayer):
-    """A layer's keys and values in buffers with room for the whole wave, so that growing copies nothing."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.room = room
-        self.length = 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Take the room that the whole wave will need. states: (batch, heads, time, head size)."""
-        batch, heads, _, size = key_states.shape
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.all_keys = key_states.new_empty(batch, heads, self.room, size)
-        self.all_values = value_states.new_empty(batch, heads, self.room, value_states.shape[-1])
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append, and return all there is: views, not copies."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[-2]
-        self.all_keys[:, :, self.length : end] = key_states
-        self.all_values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.all_keys[:, :, :end], self.all_values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        """Tokens held so far."""
-        return self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the mask for a query of this length."""
-        return self.length + query_length, 0
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, in this order; an index may stand more than once."""
-        self.all_keys = self.all_keys[indices]
-        self.all_values = self.all_values[indices]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -72,56 +30,73 @@ class _Row:
     request: Request
     prompt_tokens: int
     tokens: tuple[int, ...]
+    limit: int
+    """Tokens it may generate: as many as were asked for, or as the model's context leaves room for."""
     new_tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
     stop_reason: str = "length"
 
 
 class TransformersEngine:
-    """`engine.add(0, Request(prompt="4 26 7>15;")); engine.step()` gives `[(0, Completion(…))]`."""
+    """`engine.add(0, Request(prompt="4 26 7>15;")); engine.step()` gives `[(0, Completion(…))]`.
+
+    Raises ValueError for an architecture that it cannot run. After any exception in `step`
+    (out of memory, say) the wave's requests are lost: discard the engine.
+    """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_rows: int = 256) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_rows = max_rows
+        self.context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self.end_ids = _end_ids(model, tokenizer)
         self.num_computed_tokens = 0
-        self._waiting: deque[_Row] = deque()
-        self._sorted = True
+        self._num_layers = num_cache_layers(model)
+        self._waiting: list[_Row] = []
+        self._refused: list[_Row] = []
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     def add(self, key: int, request: Request) -> None:
-        """Queue a request."""
+        """Queue a request. One with no token to start from, or no room for an answer, completes as an error."""
         prompt = self._encode(request.prompt)
-        self._waiting.append(_Row(key=key, request=request, prompt_tokens=len(prompt), tokens=prompt + request.prefix))
-        self._sorted = False
+        tokens = prompt + request.prefix
+        room = request.max_new_tokens if self.context is None else self.context - len(tokens)
+        row = _Row(
+            key=key,
+            request=request,
+            prompt_tokens=len(prompt),
+            tokens=tokens,
+            limit=min(request.max_new_tokens, room),
+        )
+        if tokens and room > 0:
+            self._waiting.append(row)
+        else:
+            row.stop_reason = "error"
+            self._refused.append(row)
 
     def step(self) -> list[tuple[int, Completion]]:
         """Run one wave to its end: up to `max_rows` waiting requests of similar length."""
-        if not self._sorted:
-            self._waiting = deque(sorted(self._waiting, key=lambda row: (len(row.tokens), row.request.max_new_tokens)))
-            self._sorted = True
-        wave = [self._waiting.popleft() for _ in range(min(self.max_rows, len(self._waiting)))]
+        self._waiting.sort(key=lambda row: (len(row.tokens), row.limit))
+        refused, self._refused = self._refused, []
+        wave, self._waiting = self._waiting[: self.max_rows], self._waiting[self.max_rows :]
         if wave:
             self._run(wave)
-        return [(row.key, self._complete(row)) for row in wave]
+        return [(row.key, self._complete(row)) for row in (*refused, *wave)]
 
     @torch.inference_mode()
     def _run(self, wave: Sequence[_Row]) -> None:
-        """Prefill each distinct prefix once, then decode until every row has ended."""
+        """Compute each distinct prefix once, then decode until every row has ended."""
         prefixes = list(dict.fromkeys(row.tokens for row in wave))
-        room = len(prefixes[-1]) + max(row.request.max_new_tokens for row in wave)
-        cache = Cache(layers=[RoomyLayer(room) for _ in range(self.model.config.num_hidden_layers)])
-        ids, mask = self._pad(prefixes)
-        logits = self._forward(ids, mask, cache)
+        ids, pads = self._pad(prefixes)
+        cache = open_cache(self._num_layers)
+        logits = self._forward(ids, pads, cache)
 
         place = {prefix: index for index, prefix in enumerate(prefixes)}
         index = torch.tensor([place[row.tokens] for row in wave], device=self.model.device)
-        logits, mask = logits[index], None if mask is None else mask[index]
+        logits, pads = logits[index], None if pads is None else pads[index]
         cache.batch_select_indices(index)
-        running = list(wave)
-        noise = _Noise.of(running, self.model.device)
-        for position in range(max(row.request.max_new_tokens for row in wave)):
+        running, noise = list(wave), _Noise.of(wave, self.model.device)
+        for position in range(max(row.limit for row in wave)):
             tokens, logprobs = noise.sample(logits, position)
             alive = self._record(running, tokens.tolist(), logprobs.tolist())
             if not alive:
@@ -129,17 +104,17 @@ class TransformersEngine:
             if len(alive) <= SHRINK_BELOW * len(running):
                 index = torch.tensor(alive, device=self.model.device)
                 running = [running[i] for i in alive]
-                tokens, noise = tokens[index], noise.select(index)
-                mask = None if mask is None else mask[index]
+                tokens, noise, pads = tokens[index], noise.select(index), None if pads is None else pads[index]
                 cache.batch_select_indices(index)
-            if mask is not None:
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = self._forward(tokens.unsqueeze(-1), mask, cache)
+            logits = self._forward(tokens.unsqueeze(-1), pads, cache)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor | None, cache: Cache) -> torch.Tensor:
-        """Logits of the last position. ids: (batch, time) -> (batch, vocabulary)."""
+    def _forward(self, ids: torch.Tensor, pads: torch.Tensor | None, cache: Cache) -> torch.Tensor:
+        """Logits of the last position. (batch, time), padding before each row (batch,) -> (batch, vocabulary)."""
         self.num_computed_tokens += ids.numel()
-        positions = None if mask is None else (mask.cumsum(-1) - 1).clamp_(min=0)[:, -ids.shape[1] :]
+        mask = positions = None
+        if pads is not None:
+            places = torch.arange(cache.get_seq_length() + ids.shape[1], device=ids.device) - pads.unsqueeze(-1)
+            mask, positions = (places >= 0).long(), places[:, -ids.shape[1] :].clamp(min=0)
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -152,26 +127,25 @@ class TransformersEngine:
         return logits
 
     def _pad(self, prefixes: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Left-padded ids and their mask, or no mask where nothing is padded. (prefixes, time)."""
+        """Left-padded ids (prefixes, time), and how many of each are padding (prefixes,), or None where none is."""
         longest = max(map(len, prefixes))
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_ids[0]
-        ids = torch.tensor([[pad] * (longest - len(prefix)) + list(prefix) for prefix in prefixes])
-        if all(len(prefix) == longest for prefix in prefixes):
-            return ids.to(self.model.device), None
-        mask = torch.tensor([[0] * (longest - len(prefix)) + [1] * len(prefix) for prefix in prefixes])
-        return ids.to(self.model.device), mask.to(self.model.device)
+        pads = [longest - len(prefix) for prefix in prefixes]
+        # Any id will do as padding: the mask hides it.
+        ids = torch.tensor([(0,) * pad + prefix for pad, prefix in zip(pads, prefixes, strict=True)])
+        device = self.model.device
+        return ids.to(device), torch.tensor(pads, device=device) if any(pads) else None
 
     def _record(self, running: Sequence[_Row], tokens: list[int], logprobs: list[float]) -> list[int]:
         """Append a token to every row that is still running; return the indices of those that go on."""
         alive = []
         for index, row in enumerate(running):
-            if row.stop_reason == "end" or len(row.new_tokens) >= row.request.max_new_tokens:
+            if row.stop_reason == "end" or len(row.new_tokens) >= row.limit:
                 continue
             row.new_tokens.append(tokens[index])
             row.logprobs.append(logprobs[index])
             if tokens[index] in self.end_ids:
                 row.stop_reason = "end"
-            elif len(row.new_tokens) < row.request.max_new_tokens:
+            elif len(row.new_tokens) < row.limit:
                 alive.append(index)
         return alive
 
@@ -184,9 +158,19 @@ class TransformersEngine:
         return self._prompts[prompt]
 
     def _complete(self, row: _Row) -> Completion:
-        ended = row.stop_reason == "end"
+        """The answer; empty, as an error, where it could not begin or logits that are not finite made it."""
+        if row.stop_reason == "error" or not math.isfinite(sum(row.logprobs)):
+            return Completion(
+                text="",
+                token_ids=[],
+                logprobs=[],
+                prompt_tokens=row.prompt_tokens,
+                stop_reason="error",
+                seed=row.request.seed,
+            )
+        shown = row.new_tokens[:-1] if row.stop_reason == "end" else row.new_tokens
         return Completion(
-            text=str(self.tokenizer.decode(row.new_tokens[:-1] if ended else row.new_tokens)),
+            text=str(self.tokenizer.decode(shown, clean_up_tokenization_spaces=False)),
             token_ids=row.new_tokens,
             logprobs=row.logprobs,
             prompt_tokens=row.prompt_tokens,
@@ -206,7 +190,7 @@ class _Noise:
     @classmethod
     def of(cls, rows: Sequence[_Row], device: torch.device) -> "_Noise":
         return cls(
-            seeds=torch.tensor([row.request.seed for row in rows], dtype=torch.int64, device=device),
+            seeds=torch.tensor([wrap(row.request.seed) for row in rows], dtype=torch.int64, device=device),
             offsets=torch.tensor([len(row.request.prefix) for row in rows], device=device),
             temperatures=torch.tensor([row.request.temperature for row in rows], device=device),
         )

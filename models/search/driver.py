@@ -2,6 +2,7 @@
 
 Searches are started as long as the engine has room, so that neither the engine
 nor memory waits for a slow one. A search's result does not depend on the others.
+A search that raises is a mistake of ours: the error goes up, with the search's key.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,9 @@ from models.search.protocol import Search
 
 Key = TypeVar("Key")
 
+_TICKETS = count()
+"""Names every request of this process, so that what an abandoned drive left in an engine is nobody else's answer."""
+
 
 def drive(
     searches: Iterable[tuple[Key, Search]], engine: Engine, *, in_flight: int = 2048
@@ -20,11 +24,13 @@ def drive(
     """After each step of the engine, the searches that finished with it: key and attempts.
 
     `in_flight` bounds the requests that wait in the engine; the last search started may exceed it.
+    Raises RuntimeError when the engine loses requests, and whatever a search or the engine raises.
     """
+    assert in_flight > 0, in_flight
     desk = _Desk[Key](engine)
     waiting = iter(searches)
     while True:
-        while desk.num_open < in_flight and (following := next(waiting, None)) is not None:
+        while desk.num_open + desk.num_finished < in_flight and (following := next(waiting, None)) is not None:
             desk.start(*following)
         if desk.num_open:
             desk.step()
@@ -41,6 +47,7 @@ class _Running(Generic[Key]):
         self.key = key
         self.search = search
         self.answers: list[Completion | None] = []
+        self.num_missing = 0
 
 
 class _Desk(Generic[Key]):
@@ -48,7 +55,6 @@ class _Desk(Generic[Key]):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._tickets = count()
         self._waiting: dict[int, tuple[_Running[Key], int]] = {}
         self._finished: list[tuple[Key, list[Completion]]] = []
 
@@ -57,16 +63,27 @@ class _Desk(Generic[Key]):
         """Requests in the engine."""
         return len(self._waiting)
 
+    @property
+    def num_finished(self) -> int:
+        """Searches that wait to be collected."""
+        return len(self._finished)
+
     def start(self, key: Key, search: Search) -> None:
         """Run a search up to its first requests."""
         self._advance(_Running(key, search), None)
 
     def step(self) -> None:
         """Have the engine work for a while, and every search that got all its answers go on."""
-        for ticket, completion in self._engine.step():
+        answered = self._engine.step()
+        if not answered:
+            raise RuntimeError(f"the engine has nothing left to do, and {self.num_open} requests have no answer")
+        for ticket, completion in answered:
+            if ticket not in self._waiting:
+                continue
             running, place = self._waiting.pop(ticket)
             running.answers[place] = completion
-            if None not in running.answers:
+            running.num_missing -= 1
+            if not running.num_missing:
                 self._advance(running, [answer for answer in running.answers if answer is not None])
 
     def collect(self) -> list[tuple[Key, list[Completion]]]:
@@ -83,8 +100,11 @@ class _Desk(Generic[Key]):
         except StopIteration as end:
             self._finished.append((running.key, end.value))
             return
-        running.answers = [None] * len(requests)
+        except Exception as error:
+            error.add_note(f"in the search {running.key!r}")
+            raise
+        running.answers, running.num_missing = [None] * len(requests), len(requests)
         for place, request in enumerate(requests):
-            ticket = next(self._tickets)
+            ticket = next(_TICKETS)
             self._waiting[ticket] = running, place
             self._engine.add(ticket, request)

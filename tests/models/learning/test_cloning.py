@@ -1,0 +1,42 @@
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from models.learning.cloning import cloning_loss
+from models.learning.trainer import Example, collate
+
+MODEL = LlamaForCausalLM(
+    LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+)
+FIRST = Example(name="a", prompt_ids=(2, 3), completion_ids=(4, 5, 1))
+SECOND = Example(name="b", prompt_ids=(3,), completion_ids=(6, 1))
+
+
+def loss(*examples: Example) -> float:
+    return cloning_loss(MODEL, collate(examples, torch.device("cpu"))).item()
+
+
+def weigh(example: Example, weight: float) -> Example:
+    return Example(
+        name=example.name, prompt_ids=example.prompt_ids, completion_ids=example.completion_ids, weight=weight
+    )
+
+
+def test_an_untrained_model_knows_nothing() -> None:
+    torch.nn.init.zeros_(MODEL.lm_head.weight)
+    torch.testing.assert_close(loss(FIRST, SECOND), torch.tensor(8.0).log().item())
+    torch.nn.init.normal_(MODEL.lm_head.weight)
+
+
+def test_every_learnt_token_counts_alike() -> None:
+    torch.testing.assert_close(loss(FIRST, SECOND), (3 * loss(FIRST) + 2 * loss(SECOND)) / 5)
+
+
+def test_weights_are_shares_of_the_batch() -> None:
+    weighed = loss(weigh(FIRST, 0.5), weigh(SECOND, 2.0))
+    torch.testing.assert_close(weighed, (0.5 * 3 * loss(FIRST) + 2.0 * 2 * loss(SECOND)) / (0.5 * 3 + 2.0 * 2))
+    torch.testing.assert_close(loss(weigh(FIRST, 0.1)), loss(FIRST))
+
+
+def test_prompts_are_not_learnt() -> None:
+    logits = MODEL(input_ids=torch.tensor([[2, 3, 4, 5, 1]])).logits[0].log_softmax(-1)
+    torch.testing.assert_close(loss(FIRST), -(logits[1, 4] + logits[2, 5] + logits[3, 1]).item() / 3)

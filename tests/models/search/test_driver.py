@@ -1,0 +1,168 @@
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import pytest
+
+from models.policy.protocol import Completion, Request
+from models.search.best_of_n import BestOfN
+from models.search.driver import drive
+from models.search.protocol import Search, Task
+
+
+def answer(request: Request) -> Completion:
+    """The scripted policy: says what it was asked."""
+    text = f"{request.prompt}/{len(request.prefix)}/{request.seed}"
+    return Completion(text=text, token_ids=[request.seed], logprobs=[0.0], prompt_tokens=1, stop_reason="end")
+
+
+class ScriptedEngine:
+    """Answers by rule, up to `max_rows` requests a step, in any order, and remembers its batches."""
+
+    def __init__(self, max_rows: int, *, choose_order: Callable[[int], Sequence[int]] = range) -> None:
+        self.max_rows = max_rows
+        self.choose_order = choose_order
+        self.waiting: list[tuple[int, Request]] = []
+        self.batches: list[int] = []
+
+    def add(self, key: int, request: Request) -> None:
+        assert key not in dict(self.waiting)
+        self.waiting.append((key, request))
+
+    def step(self) -> list[tuple[int, Completion]]:
+        self.waiting = [self.waiting[index] for index in self.choose_order(len(self.waiting))]
+        batch, self.waiting = self.waiting[: self.max_rows], self.waiting[self.max_rows :]
+        self.batches.append(len(batch))
+        return [(key, answer(request)) for key, request in batch]
+
+
+def shuffled(seed: int) -> Callable[[int], Sequence[int]]:
+    rng = random.Random(seed)
+    return lambda length: rng.sample(range(length), length)
+
+
+def wander(name: int) -> Search:
+    """Asks several times, another number each time, sometimes nothing, and never in one way twice."""
+    heard: list[Completion] = []
+    for depth in range(name % 4):
+        width = (name + depth) % 3
+        heard += yield [Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i) for i in range(width)]
+    return heard
+
+
+def wander_by_hand(name: int) -> list[Completion]:
+    asked = [(depth, i) for depth in range(name % 4) for i in range((name + depth) % 3)]
+    return [answer(Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i)) for depth, i in asked]
+
+
+def find_all(
+    engine: ScriptedEngine, searches: Iterator[tuple[int, Search]], in_flight: int
+) -> dict[int, list[Completion]]:
+    finished = [pair for pairs in drive(searches, engine, in_flight=in_flight) for pair in pairs]
+    found = dict(finished)
+    assert len(found) == len(finished)
+    return found
+
+
+@pytest.mark.parametrize(("in_flight", "max_rows", "seed"), [(1, 1, 0), (7, 3, 1), (64, 1000, 2), (2048, 512, 3)])
+def test_what_searches_find_does_not_depend_on_batches_or_order(in_flight: int, max_rows: int, seed: int) -> None:
+    engine = ScriptedEngine(max_rows, choose_order=shuffled(seed))
+    found = find_all(engine, ((name, wander(name)) for name in range(400)), in_flight)
+    assert found == {name: wander_by_hand(name) for name in range(400)}
+
+
+def test_thousands_of_searches_keep_the_engine_full() -> None:
+    engine = ScriptedEngine(512)
+    found = find_all(engine, ((name, wander(name)) for name in range(5000)), 2048)
+    assert found == {name: wander_by_hand(name) for name in range(5000)}
+    assert sum(engine.batches) == sum(len(wander_by_hand(name)) for name in range(5000))
+    assert set(engine.batches[:-4]) == {512}
+
+
+def test_no_more_searches_start_than_the_room_asks_for() -> None:
+    started = 0
+
+    def searches() -> Iterator[tuple[int, Search]]:
+        nonlocal started
+        for name in range(1000):
+            started += 1
+            yield name, BestOfN(samples=4, temperature=1.0).search(Task(prompt="p", seed=0, max_new_tokens=8))
+
+    engine = ScriptedEngine(8)
+    driven = drive(searches(), engine, in_flight=10)
+    counts = []
+    for _ in range(5):
+        next(driven)
+        counts.append(started)
+    assert counts == [3, 5, 7, 9, 11]
+    assert len(engine.waiting) == 4
+
+
+def test_searches_that_ask_nothing_are_not_all_run_at_once() -> None:
+    def ask_nothing() -> Search:
+        return []
+        yield
+
+    batches = list(drive(((name, ask_nothing()) for name in range(25)), ScriptedEngine(1), in_flight=10))
+    assert [[key for key, _ in batch] for batch in batches] == [[*range(10)], [*range(10, 20)], [*range(20, 25)]]
+
+
+def test_no_searches_finish_at_once() -> None:
+    engine = ScriptedEngine(1)
+    assert list(drive(iter([]), engine)) == []
+    assert engine.batches == []
+
+
+def test_searches_with_one_key_each_finish() -> None:
+    finished = [
+        pair for pairs in drive([("same", wander(5)), ("same", wander(7))], ScriptedEngine(3)) for pair in pairs
+    ]
+    assert sorted(finished, key=lambda pair: len(pair[1])) == sorted(
+        [("same", wander_by_hand(5)), ("same", wander_by_hand(7))], key=lambda pair: len(pair[1])
+    )
+
+
+def test_finished_searches_are_told_after_each_step() -> None:
+    engine = ScriptedEngine(2)
+    searches = (
+        (name, BestOfN(samples=2, temperature=1.0).search(Task(prompt="p", seed=name, max_new_tokens=8)))
+        for name in range(3)
+    )
+    batches = list(drive(searches, engine))
+    assert [[key for key, _ in batch] for batch in batches] == [[0], [1], [2]]
+
+
+def test_a_search_that_raises_ends_the_drive_and_is_named() -> None:
+    def stumble() -> Search:
+        yield [Request(prompt="p")]
+        raise ZeroDivisionError("no visits")
+
+    with pytest.raises(ZeroDivisionError, match="no visits") as caught:
+        list(drive([(1, wander(1)), ("p42", stumble())], ScriptedEngine(8)))
+    assert caught.value.__notes__ == ["in the search 'p42'"]
+
+
+def test_an_engine_that_loses_requests_ends_the_drive() -> None:
+    engine = ScriptedEngine(0)
+    with pytest.raises(RuntimeError, match="the engine has nothing left to do, and 2 requests have no answer"):
+        list(drive([(0, wander(5))], engine))
+
+
+def test_what_an_abandoned_drive_left_behind_is_nobody_elses_answer() -> None:
+    engine = ScriptedEngine(2)
+    left = drive(((name, wander(name)) for name in range(3, 50, 4)), engine, in_flight=9)
+    next(left)
+    left.close()
+    assert engine.waiting
+    assert find_all(engine, ((name, wander(name)) for name in range(20)), 9) == {
+        name: wander_by_hand(name) for name in range(20)
+    }
+
+
+def test_every_request_has_a_key_of_its_own_across_drives() -> None:
+    keys: list[int] = []
+    for _ in range(2):
+        engine = ScriptedEngine(8)
+        engine.add = lambda key, request, add=engine.add: (keys.append(key), add(key, request))[1]  # type: ignore[method-assign]
+        list(drive([(0, wander(7))], engine))
+    assert all(before < after for before, after in pairwise(keys))
