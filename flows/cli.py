@@ -1,13 +1,20 @@
 """The command line. Heavy imports wait until a command needs them, so that --help answers at once."""
 
+import atexit
+import io
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+OTHERS = 0o077
+"""What we write is not for them."""
 WIDTH = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -25,19 +32,19 @@ class Commands(click.Group):
         except Exception as error:
             if not isinstance(error, ValueError | OSError) and type(error).__name__ not in EXPECTED:
                 raise
-            message = str(error)
+            message, status = str(error), 130 if type(error).__name__ == "StoppedError" else 1
         # Outside of `except`, so that what the error's frames hold is freed before the interpreter ends.
         click.echo(f"flywheel: {message}", err=True)
-        sys.exit(1)
+        sys.exit(status)
 
 
-EXPECTED = {"HomeError", "HomeBusyError", "DiskFullError", "NonFiniteLossError", "StoppedError"}
+EXPECTED = {"HomeError", "HomeBusyError", "DiskFullError", "NonFiniteLossError", "ServerError", "StoppedError"}
 """Errors of other rooms that are told in one line; by name, for importing them would be slow."""
 
 
 @click.group(cls=Commands, context_settings=WIDTH)
 @click.version_option(package_name="flywheel")
-def main() -> None:
+def flywheel() -> None:
     """A data flywheel for reasoning: a policy solves problems by search, what it found is checked and kept, the best of
     it trains the next policy, and a benchmark decides whether that one takes over. Then again.
 
@@ -62,7 +69,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-@main.command()
+@flywheel.command()
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of this run, instead of run.rounds.")
 @click.option("--forever", is_flag=True, help="Turn until stopped, or until a plateau.")
 @click.option("--new-run", is_flag=True, help="Leave an unfinished run as it is and begin another from the champion.")
@@ -73,20 +80,25 @@ def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, set
     The first run makes the initial policy. Ctrl-C stops cleanly, and the same command goes on; so it does after a
     crash or a power cut.
     """
-    from flows.config import load_config
+    from flows.interrupt import interruptible
 
-    config = load_config(path, [*sets, *([f"run.rounds={rounds}"] if rounds else [])])
-    home = open_home()
-    with home.writer():
-        from flows.orchestrator import settle_prefect
+    with interruptible():
+        from flows.config import load_config
+        from flows.runs import FOREVER, begin_run
 
-        settle_prefect(home.prefect)
-        from flows.launch import launch
+        config = load_config(path, [*sets, *([f"run.rounds={rounds}"] if rounds else [])])
+        home = open_home()
+        with home.writer():
+            begun = begin_run(home, config, num_rounds=FOREVER if forever else config.run.rounds, is_new=new_run)
+            from flows.orchestrator import start_prefect
 
-        sys.exit(launch(home, config, is_forever=forever, is_new=new_run))
+            server = start_prefect(home)
+            from flows.launch import launch  # takes as long as the server does to start
+
+            sys.exit(launch(home, begun, server))
 
 
-@main.command()
+@flywheel.command()
 @click.argument("checkpoint", default="champion")
 @click.option(
     "--split",
@@ -100,26 +112,31 @@ def evaluate(checkpoint: str, split: str, as_json: bool) -> None:
     """Measure a CHECKPOINT: champion (the default), initial, or the beginning of an id."""
     from flows.commands import evaluate_checkpoint, show_evaluation
     from flows.interrupt import interruptible
+    from flows.orchestrator import settle
 
     home = open_home(create=False)
+    settle(home)
     with home.writer(), interruptible():
         evaluation = evaluate_checkpoint(home, checkpoint, split)
     click.echo(json.dumps(evaluation, default=str) if as_json else show_evaluation(evaluation))
 
 
-@main.command()
+@flywheel.command()
 @click.argument("problem")
 @click.option("--samples", type=click.IntRange(1, 4096), default=8, show_default=True, help="Attempts to choose from.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def solve(problem: str, samples: int, as_json: bool) -> None:
     """Let the champion try a PROBLEM, as "4 26 7>15" or "What is 6 times 7?"."""
     from flows.commands import show_solution, solve_problem
+    from flows.orchestrator import settle
 
-    solution = solve_problem(open_home(create=False), problem, samples)
+    home = open_home(create=False)
+    settle(home)
+    solution = solve_problem(home, problem, samples)
     click.echo(json.dumps(solution) if as_json else show_solution(solution))
 
 
-@main.command()
+@flywheel.command()
 @click.argument("checkpoint", required=False)
 @click.option("--reason", default="asked for on the command line", help="Why; kept with the decision.")
 def rollback(checkpoint: str | None, reason: str) -> None:
@@ -131,7 +148,7 @@ def rollback(checkpoint: str | None, reason: str) -> None:
         click.echo(roll_back(home, checkpoint, reason))
 
 
-@main.command()
+@flywheel.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list of rounds.")
 def history(as_json: bool) -> None:
     """What each round came to: its candidate's accuracy on the benchmark, and whether it took over."""
@@ -141,7 +158,7 @@ def history(as_json: bool) -> None:
     click.echo(json.dumps(rounds, default=str) if as_json else show_history(rounds), color=None)
 
 
-@main.command()
+@flywheel.command()
 @click.argument("query")
 @click.option(
     "--format",
@@ -175,6 +192,36 @@ def open_home(create: bool = True) -> Any:
     if create:
         Lake(home).seed()
     return home
+
+
+def main() -> None:
+    """The command `flywheel`."""
+    os.umask(OTHERS)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ≥ must not end a run
+    try:
+        flywheel()
+    except BaseException as end:
+        if "prefect" not in sys.modules:
+            raise
+        if not isinstance(end, SystemExit):
+            sys.excepthook(type(end), end, end.__traceback__)
+        leave(end.code if isinstance(end, SystemExit) else 1)
+
+
+def leave(status: Any) -> None:
+    """End this process as Python does, but without taking the interpreter apart.
+
+    That takes seconds with all that is loaded, and threads of Prefect's hold objects meanwhile, of which DuckDB's
+    complain aloud.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # Prefect sends its last logs in it
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
 if __name__ == "__main__":

@@ -41,14 +41,12 @@ def find_checkpoint(turn: Turn, name: str) -> str:
 
 def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
     """Measure a checkpoint, or read how it did."""
-    from tasks.evaluate import evaluate
-
     run, config = last_run(home)
     turn = current_turn(home, run, config)
-    evaluation = evaluate.fn(
-        turn, find_checkpoint(turn, name), Split(split), config.policy, config.evaluation, config.problems
-    )
-    return asdict(evaluation)
+    checkpoint_id = find_checkpoint(turn, name)
+    from tasks.evaluate import evaluate  # slow to import
+
+    return asdict(evaluate.fn(turn, checkpoint_id, Split(split), config.policy, config.evaluation, config.problems))
 
 
 def show_evaluation(evaluation: dict[str, Any]) -> str:
@@ -67,12 +65,12 @@ def show_evaluation(evaluation: dict[str, Any]) -> str:
 
 def solve_problem(home: Home, question: str, num_samples: int) -> dict[str, Any]:
     """The champion's answer to a typed problem."""
-    from models.policy.load import open_engine
-    from tasks.solve import solve
-
     run, config = last_run(home)
     turn = current_turn(home, run, config)
     problem = open_source(config.problems, config.splits).parse(question)
+    from models.policy.load import open_engine  # slow to import
+    from tasks.solve import solve
+
     engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
     return asdict(solve(problem, engine, num_samples=num_samples, max_new_tokens=config.policy.max_new_tokens))
 

@@ -28,7 +28,13 @@ from storage.settings import CurriculumSettings, FilterSettings
 from storage.sources.source import Splits
 
 COUNTDOWN = CountdownProblems.kind
-PRETRAINED = {"learning_rate": 1e-5, "batch_tokens": 8192}
+GENTLER: dict[str, float] = {"learning_rate": 1e-5, "batch_tokens": 8192}
+PRETRAINED: dict[str, dict[str, float]] = {
+    "run": {"workers": 1},
+    "policy": {"threads": 0},
+    "initialization": GENTLER,
+    "learning": GENTLER | {"epochs": 2.0, "max_tokens": 0},
+}
 """Defaults of initialization and learning for a policy that is not made from scratch."""
 
 
@@ -36,11 +42,11 @@ PRETRAINED = {"learning_rate": 1e-5, "batch_tokens": 8192}
 class RunSettings:
     """How a run proceeds: `RunSettings(rounds=6, workers=1)`."""
 
-    rounds: Annotated[int, "Rounds of a run."] = 6
+    rounds: Annotated[int, "Rounds of a run."] = 8
     seed: Annotated[int, "Seed of everything random in a run."] = 0
     shard_problems: Annotated[int, "Problems of a search shard, one Prefect task each."] = 500
     runner: Annotated[Literal["threads", "processes"], "What search shards run in."] = "threads"
-    workers: Annotated[int, "Search shards at work side by side."] = 1
+    workers: Annotated[int, "Search shards at work side by side."] = 2
     plateau_after: Annotated[int, "Refusals in a row after which the wheel is on a plateau."] = 3
     on_plateau: Annotated[Literal["stop", "search_harder"], "What the wheel does there."] = "stop"
     stage_timeout_s: Annotated[float, "Longest time that a stage may take, in seconds."] = 86400.0
@@ -236,7 +242,7 @@ def build(known: Mapping[str, Given]) -> Config:
     for given in known.values():
         data.setdefault(given.section, {})[given.key] = given.value
     if data.get("policy", {}).get("model", SCRATCH) != SCRATCH:
-        data |= {section: PRETRAINED | data.get(section, {}) for section in ("initialization", "learning")}
+        data |= {section: defaults | data.get(section, {}) for section, defaults in PRETRAINED.items()}
     # In JSON alone does a strict check take a text for a path, and an object for a dataclass.
     return Config.model_validate_json(json.dumps(data, default=str), strict=True)
 

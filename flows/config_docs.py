@@ -48,13 +48,13 @@ def read_entries(section: str, kind: str = COUNTDOWN) -> Iterator[Entry]:
     """The settings of a section, in order."""
     for field in dataclasses.fields(section_types(kind)[section]):
         annotation = schema(kind)[section][field.name]
-        is_adaptive = section in ("initialization", "learning") and field.name in PRETRAINED
+        pretrained = PRETRAINED.get(section, {}).get(field.name)
         yield Entry(
             key=field.name,
             type=describe_type(annotation).removeprefix("a "),
             default=read_default(field),
-            text=annotation.__metadata__[0] + is_adaptive * f" Pretrained policies: {PRETRAINED.get(field.name)}.",
-            is_fixed=not is_adaptive and f"{section}.{field.name}" != "problems.prompt",
+            text=annotation.__metadata__[0] + ("" if pretrained is None else f" Pretrained policies: {pretrained}."),
+            is_fixed=pretrained is None and f"{section}.{field.name}" != "problems.prompt",
         )
 
 

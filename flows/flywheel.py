@@ -13,6 +13,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from flows.config import Config, from_json
 from flows.initialize import start_line
+from flows.interrupt import interruptible
 from flows.preflight import look_ahead
 from flows.round import measure, turn_wheel
 from flows.runs import FOREVER, publish
@@ -34,7 +35,7 @@ class Claim:
     champion: Evaluation
     is_plateau: bool
     evidence: str
-    """Champion against initial policy, paired."""
+    """Champion against initial policy, paired: `solved 412 that the initial policy did not, and …`."""
 
 
 def spin(home: Home, run: Run) -> Claim:
@@ -53,6 +54,12 @@ def choose_runner(config: Config) -> TaskRunner[Any]:
 @flow(name="flywheel", flow_run_name="run {run_id}")
 def flywheel(home: Path, run_id: str) -> Claim:
     """Do what is left of a run."""
+    with interruptible():  # here too, for prefect takes SIGTERM for itself
+        return finish(home, run_id)
+
+
+def finish(home: Path, run_id: str) -> Claim:
+    """The same, outside Prefect's hands."""
     run = history.find_run(Warehouse(Home(home)), run_id)
     config = from_json(run.config)
     start = Turn(root=home, line=run.line, run_id=run_id, round=0, seed=config.run.seed)
@@ -67,10 +74,10 @@ def flywheel(home: Path, run_id: str) -> Claim:
 
 
 def turn_until_done(start: Turn, run: Run, config: Config) -> tuple[Turn, bool]:
-    """Round after round; gives the last one, and whether the wheel stopped on a plateau."""
+    """Round after round; gives the last one, and whether the wheel stopped on a plateau, refusals of this run's."""
     for number in count(run.first_round):
         turn = replace(start, round=number)
-        refusals = history.refusals_in_a_row(turn.warehouse, run.line)
+        refusals = min(history.refusals_in_a_row(turn.warehouse, run.line), number - run.first_round)
         is_plateau = refusals >= config.run.plateau_after and config.run.on_plateau == "stop"
         is_done = run.num_rounds != FOREVER and number == run.first_round + run.num_rounds
         if is_plateau or is_done:
@@ -93,5 +100,9 @@ def make_claim(turn: Turn, config: Config, is_plateau: bool) -> Claim:
     with stages("final"):
         champion = measure(turn, lineage[0].checkpoint_id, Split.FINAL, config)
         initial = measure(turn, lineage[-1].checkpoint_id, Split.FINAL, config)
-    decision = McNemarGate(config.gate).decide(solved(turn, champion), solved(turn, initial))
-    return Claim(initial=initial, champion=champion, is_plateau=is_plateau, evidence=decision.reason)
+    compared = McNemarGate(config.gate).decide(solved(turn, champion), solved(turn, initial))
+    evidence = (
+        f"solved {compared.wins:,} that the initial policy did not, and missed {compared.losses:,} that it did "
+        f"(p = {compared.p_value:.2g})"
+    )
+    return Claim(initial=initial, champion=champion, is_plateau=is_plateau, evidence=evidence)

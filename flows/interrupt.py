@@ -1,6 +1,7 @@
 """How people stop the work: cleanly at first, at once when they insist."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,22 @@ STOPPED = 130
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the work to stop where that is clean; a second one ends it at once."""
+    """Ctrl-C and SIGTERM ask the work to stop where that is clean; a second one ends it at once.
 
-    def stop(signum: int, _: Any) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        request_stop()
-
+    Signals are the main thread's: elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def stop(signum: int, _: Any) -> None:
+    """Ask the work to stop; the next signal of this kind is the system's to handle."""
+    signal.signal(signum, signal.SIG_DFL)
+    request_stop()

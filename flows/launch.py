@@ -1,36 +1,33 @@
-"""`flywheel run`: begin or go on with a run, show it, and say what it came to. Imports prefect."""
+"""`flywheel run`: turn a run, show it, and say what it came to. Imports prefect."""
 
 from dataclasses import asdict
 
 from flows.commands import show_evaluation
-from flows.config import Config
 from flows.display import Display
 from flows.flywheel import Claim, spin
-from flows.interrupt import STOPPED, interruptible
-from flows.runs import FOREVER, begin_run
+from flows.interrupt import STOPPED
+from flows.runs import FOREVER
+from flows.server import Server
 from flows.stages import watched_by
 from storage import history
 from storage.home import Home
 from storage.records import Run
 from storage.warehouse import Warehouse
-from tasks.progress import StoppedError, listen
+from tasks.progress import StoppedError, heard_by
 
 
-def launch(home: Home, config: Config, *, is_forever: bool, is_new: bool) -> int:
-    """Run it; gives the exit status."""
-    run = begin_run(home, config, num_rounds=FOREVER if is_forever else config.run.rounds, is_new=is_new)
-    with Display() as display, interruptible():
+def launch(home: Home, run: Run, server: Server) -> int:
+    """Turn it; gives the exit status."""
+    with Display() as display:
         display.say(greet(home, run))
-        unlisten = listen(display.hear)
         try:
-            with watched_by(display):
+            server.wait()
+            with watched_by(display), heard_by(display):
                 claim = spin(home, run)
         except StoppedError:
-            display.say("Stopped. Nothing is lost: `flywheel run` goes on where this stage began.")
+            display.say("Stopped. Nothing is lost: `flywheel run`, with the same settings, goes on from here.")
             return STOPPED
-        finally:
-            unlisten()
-        display.say(conclude(claim, run))
+        display.say(conclude(claim))
     return 0
 
 
@@ -42,13 +39,13 @@ def greet(home: Home, run: Run) -> str:
     return f"run {run.run_id[:6]} of {run.line} {state}. Home: {home.root}"
 
 
-def conclude(claim: Claim, run: Run) -> str:
+def conclude(claim: Claim) -> str:
     """The claim, with its size and interval."""
     head = "The wheel is on a plateau." if claim.is_plateau else "The run is done."
     return "\n".join(
         [
             "",
-            f"{head} On the final problems, which nothing looked at before:",
+            f"{head} On the final problems, which nothing was trained or chosen on:",
             f"  initial policy  {show_evaluation(asdict(claim.initial))}",
             f"  champion        {show_evaluation(asdict(claim.champion))}",
             f"  the champion {claim.evidence}",

@@ -15,10 +15,13 @@ from flows.stages import Stages
 from flows.terminal import shorten
 from storage import history
 from storage.home import megabytes
+from storage.records import Checkpoint
+from tasks.evaluate import PASS_SAMPLES
 from tasks.sample import sample
 from tasks.turn import Turn
 
 NUM_PROBLEMS = 64
+"""Fewer where a round has fewer."""
 MAX_TRUNCATED = 0.2
 SHOWN_CHARS = 300
 
@@ -28,22 +31,24 @@ class HopelessError(ValueError):
 
 
 def look_ahead(turn: Turn, config: Config) -> None:
-    """Raises HopelessError when the wheel would turn for nothing."""
+    """Raises HopelessError when the wheel would turn for nothing, DiskFullError when it would not fit."""
     stages = Stages.of(turn, config)
-    settings = replace(config.curriculum, problems=min(NUM_PROBLEMS, config.curriculum.problems))
     with stages("preflight"):
-        num_problems = prepared(sample, "start · preflight problems", config)(
-            turn, config.problems, config.splits, settings
-        )
+        num_problems = choose_problems(turn, config)
         started = monotonic()
         search_shards(turn, turn.registry.champion(turn.line), num_problems, config)
         seconds = monotonic() - started
-    found = history.preflight(turn.warehouse, turn.line)
-    for line in describe(found):
-        stages.watcher.say(line)
-    for line in estimate(turn, config, found, seconds):
+    found = history.preflight(turn.warehouse, turn.run_id)
+    for line in [*describe(found), estimate(turn, config, found, seconds)]:
         stages.watcher.say(line)
     check(found, config)
+
+
+def choose_problems(turn: Turn, config: Config) -> int:
+    """Draw the problems to try; says how many."""
+    settings = replace(config.curriculum, problems=min(NUM_PROBLEMS, config.curriculum.problems))
+    draw = prepared(sample, "start · preflight problems", config)
+    return draw(turn, config.problems, config.splits, settings)
 
 
 def describe(found: dict[str, Any]) -> list[str]:
@@ -68,37 +73,63 @@ def check(found: dict[str, Any], config: Config) -> None:
     if found["truncated_share"] > MAX_TRUNCATED:
         raise HopelessError(
             f"{found['truncated_share']:.0%} of the attempts were cut off at {config.policy.max_new_tokens} tokens. "
-            f"Raise policy.max_new_tokens, to {2 * config.policy.max_new_tokens} say."
+            f"Raise policy.max_new_tokens, to {2 * config.policy.max_new_tokens} say, and begin again: "
+            "flywheel run --new-run."
         )
 
 
-def estimate(turn: Turn, config: Config, found: dict[str, Any], seconds: float) -> list[str]:
+def estimate(turn: Turn, config: Config, found: dict[str, Any], search_s: float) -> str:
     """What the run will take, in a line; rough, for lengths and speeds change as the policy learns."""
-    num_attempts = found["num_trajectories"]
-    num_answers = config.curriculum.problems * config.search.samples
-    num_answers += config.splits.benchmark + 8 * min(config.evaluation.pass_problems, config.splits.benchmark)
+    rounds = config.run.rounds
     initial = turn.registry.lineage(turn.registry.champion(turn.line))[-1]
-    speed = initial.num_tokens / initial.seconds if initial.seconds else None
-    kept = (
-        min(config.filter.max_per_problem, config.search.samples * found["solved_share"]) * config.curriculum.problems
+    answers = rounds * num_answers(config)
+    answering_s = search_s * answers / found["num_trajectories"]
+    training_s = num_learnt(config, found) * seconds_a_token(initial)
+    disk = round(answers * bytes_an_answer(turn, found) + 2 * rounds * folder_bytes(turn, initial))
+    turn.home.require_space(disk, f"a run of {rounds} rounds", floor_bytes=config.run.min_free_mb * 10**6)
+    return (
+        f"estimate for {rounds} rounds: about {minutes(answering_s + training_s)}"
+        f"{'' if initial.seconds else ' without training'}, {megabytes(disk)} of disk "
+        f"({megabytes(turn.home.free_bytes())} free), memory so far {megabytes(peak_bytes())}"
     )
-    learnt = kept * 2 * found["mean_tokens"] * config.learning.epochs
-    search_s = seconds * num_answers / num_attempts
-    learn_s = learnt / speed if speed else 0.0
-    part = turn.lake.path("trajectories", f"{turn.key}-s0000").stat().st_size / num_attempts
-    folder = sum(path.stat().st_size for path in turn.registry.open(initial.checkpoint_id).iterdir())
-    need = round(config.run.rounds * (part * num_answers + 2 * folder))
-    turn.home.require_space(need, f"a run of {config.run.rounds} rounds")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return [
-        f"estimate for {config.run.rounds} rounds: about {minutes(config.run.rounds * (search_s + learn_s))} "
-        f"{'' if speed else 'without training'}, {megabytes(need)} of disk "
-        f"({megabytes(turn.home.free_bytes())} free), memory so far {megabytes(peak)}"
-    ]
+
+
+def num_answers(config: Config) -> int:
+    """Answers that a round generates, in search and in the evaluation of its candidate."""
+    sampled = PASS_SAMPLES * min(config.evaluation.pass_problems, config.splits.benchmark)
+    return config.curriculum.problems * config.search.samples + config.splits.benchmark + sampled
+
+
+def num_learnt(config: Config, found: dict[str, Any]) -> float:
+    """Tokens that a run trains on, prompts as long as answers: each round on its own and on what was kept before."""
+    kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
+    a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
+    return float(a_round * config.run.rounds * (config.run.rounds + 1) / 2)
+
+
+def seconds_a_token(initial: Checkpoint) -> float:
+    """What a token took in the making of the initial policy; 0 where that was not made here."""
+    return initial.seconds / initial.num_tokens if initial.num_tokens else 0.0
+
+
+def bytes_an_answer(turn: Turn, found: dict[str, Any]) -> float:
+    """What an attempt takes in the lake."""
+    parts = (turn.lake.path("trajectories", key) for key in turn.lake.keys("trajectories") if turn.part in key)
+    return float(sum(part.stat().st_size for part in parts) / found["num_trajectories"])
+
+
+def folder_bytes(turn: Turn, checkpoint: Checkpoint) -> int:
+    """What a checkpoint takes."""
+    return sum(path.stat().st_size for path in turn.registry.open(checkpoint.checkpoint_id).iterdir())
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def minutes(seconds: float) -> str:
-    """`40 seconds`, `7 minutes`, `3.5 hours`."""
+    """`0.4 seconds`, `40 seconds`, `7 minutes`, `3.5 hours`."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.{1 if seconds < 9.5 else 0}f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

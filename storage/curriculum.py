@@ -26,14 +26,16 @@ class Curriculum:
 
 
 def choose_problems(
-    warehouse: Warehouse, *, line: str, round: int, seed: int, settings: CurriculumSettings
+    warehouse: Warehouse, *, line: str, round: int, seed: int, settings: CurriculumSettings, num_left: int | None = None
 ) -> Curriculum:
-    """The known problems that a round searches again, and how many new ones it needs.
+    """The known problems that a round searches again, and how many new ones it needs; `num_left` is all there are.
 
     A function of seed, settings and history: of the attempts before this round and
     of the train problems in the lake, so ask before publishing the round's new ones.
     """
     num_new = math.ceil(settings.new_share * settings.problems)
+    if num_left is not None:
+        num_new = min(num_new, num_left)
     drawn = warehouse.named(
         "teaching", line=line, round=round, seed=seed, fade=settings.fade, count=settings.problems - num_new
     )

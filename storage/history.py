@@ -7,9 +7,9 @@ from storage.records import Run
 from storage.warehouse import Warehouse
 
 
-def round_totals(warehouse: Warehouse, *, line: str, round: int) -> dict[str, Any]:
-    """Sums over a round: num_problems, num_trajectories, solved_share, num_selected and num_tokens."""
-    (totals,) = warehouse.named("round_totals", line=line, round=round).to_dicts()
+def round_totals(warehouse: Warehouse, *, line: str, run_id: str, round: int) -> dict[str, Any]:
+    """Sums over a round of a run: num_problems, num_trajectories, solved_share, num_selected and num_tokens."""
+    (totals,) = warehouse.named("round_totals", line=line, run_id=run_id, round=round).to_dicts()
     return totals
 
 
@@ -34,6 +34,12 @@ def find_run(warehouse: Warehouse, run_id: str) -> Run:
     return run
 
 
+def num_runs(warehouse: Warehouse) -> int:
+    """Runs that were begun."""
+    found = warehouse.query("SELECT count(DISTINCT run_id) AS n FROM runs")
+    return int(found["n"].item())
+
+
 def num_rounds_done(warehouse: Warehouse, run_id: str) -> int:
     """Rounds of a run that are closed, round 0 aside."""
     found = warehouse.query("SELECT count(*) AS n FROM rounds WHERE run_id = $run_id AND round > 0", run_id=run_id)
@@ -46,9 +52,9 @@ def refusals_in_a_row(warehouse: Warehouse, line: str) -> int:
     return int(found["n"].item())
 
 
-def preflight(warehouse: Warehouse, line: str) -> dict[str, Any]:
-    """What the attempts before the first round look like: shares, mean_tokens, and three texts with their reasons."""
-    (shares,) = warehouse.named("preflight", line=line).to_dicts()
+def preflight(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
+    """What a run's attempts before the first round look like: shares, mean_tokens, and three texts with their reasons."""
+    (shares,) = warehouse.named("preflight", run_id=run_id).to_dicts()
     return shares
 
 

@@ -9,7 +9,7 @@ from tasks.turn import Turn
 @stage("filter")
 def select(turn: Turn, settings: FilterSettings) -> str:
     """Publish the round's new and changed decisions; gives the selection's id."""
-    if not turn.lake.has("selections", turn.key):
+    if not turn.lake.has("selections", turn.part):
         decisions = decide(turn.warehouse, line=turn.line, round=turn.round, settings=settings)
-        turn.lake.publish("selections", turn.key, decisions)
+        turn.lake.publish("selections", turn.part, decisions)
     return selection_id(turn.line, turn.round, settings.rule)

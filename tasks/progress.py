@@ -4,9 +4,11 @@ Tasks report here and ask here; flows choose who listens. Both are of the proces
 a task in a process of its own reports to nobody, and stops with its parent.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
+from typing import Protocol
 
 
 class StoppedError(RuntimeError):
@@ -29,23 +31,43 @@ class Progress:
     loss: float | None = None
 
 
-Listener = Callable[[Progress], None]
+class Listener(Protocol):
+    """Whoever looks."""
+
+    def hear(self, progress: Progress) -> None:
+        """A task says how far it is."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A task has a line for people."""
+        ...
+
 
 _listeners: list[Listener] = []
 _stop = Event()
 
 
-def listen(listener: Listener) -> Callable[[], None]:
-    """Hear every report from now on; call what is returned to hear no more."""
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Have someone hear what tasks report meanwhile."""
     _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def report(progress: Progress) -> None:
     """Tell everyone who listens; raises StoppedError where the work should stop."""
     for listener in list(_listeners):
-        listener(progress)
+        listener.hear(progress)
     check_stop()
+
+
+def tell(text: str) -> None:
+    """Say a line to everyone who listens."""
+    for listener in list(_listeners):
+        listener.say(text)
 
 
 def request_stop() -> None:
@@ -62,8 +84,3 @@ def check_stop() -> None:
     """Raises StoppedError where the work should stop."""
     if _stop.is_set():
         raise StoppedError("asked to stop")
-
-
-def reset() -> None:
-    """Forget an earlier wish to stop."""
-    _stop.clear()

@@ -5,13 +5,17 @@ from storage.records import Evaluation, Promotion, Verdict
 from tasks.stage import stage
 from tasks.turn import Turn
 
+GATE = "gate"
+"""Who decides, where it is no person."""
+
 
 @stage("promote")
 def promote(turn: Turn, candidate: Evaluation, champion: Evaluation, settings: GateSettings) -> Promotion:
     """Decide between two evaluations of the same problems. Raises LostRaceError when another decision came between."""
+    for made in turn.registry.promotions(turn.line):  # made before a stop; a rollback may have come since
+        if (made.run_id, made.round, made.decided_by) == (turn.run_id, turn.round, GATE):
+            return made
     latest = turn.registry.latest(turn.line)
-    if latest is not None and (latest.run_id, latest.round) == (turn.run_id, turn.round):
-        return latest
     decision = McNemarGate(settings).decide(solved(turn, candidate), solved(turn, champion))
     return turn.registry.promote(
         Promotion(
@@ -26,7 +30,7 @@ def promote(turn: Turn, candidate: Evaluation, champion: Evaluation, settings: G
             losses=decision.losses,
             p_value=decision.p_value,
             alpha=decision.alpha,
-            decided_by="gate",
+            decided_by=GATE,
         ),
         latest,
     )
@@ -34,7 +38,9 @@ def promote(turn: Turn, candidate: Evaluation, champion: Evaluation, settings: G
 
 @stage("promote")
 def crown(turn: Turn, checkpoint_id: str) -> Promotion:
-    """Make the initial policy the first champion."""
+    """Make the initial policy the first champion, unless the line has one."""
+    if latest := turn.registry.latest(turn.line):
+        return latest
     return turn.registry.promote(
         Promotion(
             line=turn.line,
@@ -43,7 +49,7 @@ def crown(turn: Turn, checkpoint_id: str) -> Promotion:
             candidate_id=checkpoint_id,
             verdict=Verdict.INITIAL,
             reason="the initial policy",
-            decided_by="gate",
+            decided_by=GATE,
         ),
         None,
     )

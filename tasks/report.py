@@ -28,7 +28,7 @@ def close_round(
             stage_seconds=json.dumps({name: round(spent, 3) for name, spent in stage_seconds.items()}),
             seconds=seconds,
             started_at=started_at,
-            **round_totals(turn.warehouse, line=turn.line, round=turn.round),
+            **round_totals(turn.warehouse, line=turn.line, run_id=turn.run_id, round=turn.round),
         )
         turn.lake.publish("rounds", turn.key, [row])
     (row,) = turn.lake.read("rounds", turn.key)

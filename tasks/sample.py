@@ -1,5 +1,7 @@
 """Chooses the problems of a round: known ones by what they still teach, and new ones from the source."""
 
+from functools import partial
+
 from storage.curriculum import choose_problems, problems_of
 from storage.problems import ProblemSettings, open_source
 from storage.records import Draw, Problem, Split
@@ -12,20 +14,25 @@ from tasks.turn import Turn
 @stage("sample")
 def sample(turn: Turn, problems: ProblemSettings, splits: Splits, curriculum: CurriculumSettings) -> int:
     """Draws the round's problems; says how many. The same for the same seed and history, however often it is asked."""
-    if not turn.lake.has("draws", turn.key):
-        turn.lake.publish("draws", turn.key, choose(turn, open_source(problems, splits), curriculum))
-    draws: list[Draw] = turn.lake.read("draws", turn.key)
-    if not turn.lake.has("problems", turn.key):
+    if not turn.lake.has("draws", turn.part):
+        turn.lake.publish("draws", turn.part, choose(turn, open_source(problems, splits), curriculum))
+    draws: list[Draw] = turn.lake.read("draws", turn.part)
+    if not turn.lake.has("problems", turn.part):
         new = {draw.problem_id for draw in draws if draw.is_new}
         source = open_source(problems, splits)
-        turn.lake.publish("problems", turn.key, [p for p in draw_new(turn, source, len(new)) if p.problem_id in new])
+        turn.lake.publish("problems", turn.part, [p for p in draw_new(turn, source, len(new)) if p.problem_id in new])
     return len(draws)
 
 
 def choose(turn: Turn, source: Source, curriculum: CurriculumSettings) -> list[Draw]:
     """The round's draws. Raises ValueError where there is no problem at all."""
-    choice = choose_problems(turn.warehouse, line=turn.line, round=turn.round, seed=turn.seed, settings=curriculum)
+    ask = partial(
+        choose_problems, turn.warehouse, line=turn.line, round=turn.round, seed=turn.seed, settings=curriculum
+    )
+    choice = ask()
     new = [problem.problem_id for problem in draw_new(turn, source, choice.num_new)]
+    if len(new) < choice.num_new:
+        choice = ask(num_left=len(new))
     return [
         Draw(line=turn.line, run_id=turn.run_id, round=turn.round, place=place, problem_id=problem_id, is_new=is_new)
         for place, (problem_id, is_new) in enumerate(

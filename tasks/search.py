@@ -15,7 +15,7 @@ from models.search.protocol import Strategy, Task
 from models.search.settings import SearchSettings, open_strategy
 from storage.curriculum import problems_by_id
 from storage.records import Draw, Problem, Trajectory, make_id, make_seed
-from tasks.progress import Progress, report
+from tasks.progress import Progress, check_stop, report
 from tasks.stage import stage
 from tasks.turn import Turn
 
@@ -38,10 +38,11 @@ def cut(num_problems: int, size: int) -> list[Shard]:
 @stage("search")
 def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> None:
     """Publish the shard's trajectories, unless they are there."""
-    key = f"{turn.key}-s{shard.index:04d}"
+    key = f"{turn.part}-s{shard.index:04d}"
     if turn.lake.has("trajectories", key):
         return
-    draws: list[Draw] = turn.lake.read("draws", turn.key)[shard.first : shard.last]
+    check_stop()
+    draws: list[Draw] = turn.lake.read("draws", turn.part)[shard.first : shard.last]
     problems = problems_by_id(turn.warehouse, [draw.problem_id for draw in draws])
     searcher = Searcher(turn=turn, shard=shard, checkpoint_id=checkpoint_id, strategy=open_strategy(settings))
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:

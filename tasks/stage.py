@@ -10,14 +10,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from models.learning.trainer import NonFiniteLossError
 from storage.home import HomeError
-from tasks.progress import StoppedError
+from tasks.progress import StoppedError, tell
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOPELESS = (ValueError, HomeError, StoppedError, AssertionError)
-"""What another try cannot mend: input that is wrong, a full disk, a wish to stop, our own mistakes."""
+HOPELESS = (ValueError, HomeError, StoppedError, NonFiniteLossError, AssertionError)
+"""What another try cannot mend: wrong input, a full disk, a wish to stop, training that diverges, our own mistakes."""
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -37,7 +38,8 @@ def is_worth_retrying(_: Any, __: TaskRun, state: State[Any]) -> bool:
 
 
 def log(message: str, level: int = logging.WARNING) -> None:
-    """Say it in the task's own log, or, outside Prefect, in ours."""
+    """Say it in the task's own log, or, outside Prefect, in ours; and to whoever listens."""
+    tell(message)
     try:
         logger: Any = get_run_logger()
     except MissingContextError:

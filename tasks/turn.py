@@ -22,8 +22,13 @@ class Turn:
 
     @property
     def key(self) -> str:
-        """Names the parts that the round publishes: `countdown-…-r0003`."""
+        """Names the round in its line: `countdown-…-r0003`."""
         return f"{self.line}-r{self.round:04d}"
+
+    @property
+    def part(self) -> str:
+        """Names what this run makes in the round; what a run that was left made of it lies beside."""
+        return f"{self.key}-{self.run_id}"
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
 """Fine-tunes the policy of a folder: weights in, better weights out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.learning.cloning import cloning_loss
@@ -44,7 +44,15 @@ def finetune(
     """Train the policy of a folder on solutions. Raises ValueError on none, NonFiniteLossError."""
     policy = load_policy(parent, device=device)
     examples = from_solutions(policy.tokenizer, solutions)
-    return _train(policy, examples, OBJECTIVES[settings.objective], settings, seed, on_step)
+    return _train(policy, examples, OBJECTIVES[settings.objective], fit(settings, examples), seed, on_step)
+
+
+def fit(settings: LearningSettings, examples: Sequence[Example]) -> TrainingSettings:
+    """The settings with no more passes than the token limit allows."""
+    num_tokens = sum(example.num_tokens for example in examples)
+    if not settings.max_tokens or not num_tokens:
+        return settings
+    return replace(settings, epochs=min(settings.epochs, settings.max_tokens / num_tokens))
 
 
 def imitate(

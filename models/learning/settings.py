@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 class TrainingSettings:
     """How weights are changed."""
 
-    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1.5e-3
+    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1e-3
     epochs: Annotated[float, "Passes over the examples; a part of one is allowed."] = 2.0
     batch_tokens: Annotated[int, "Most tokens in a batch, prompts and padding included."] = 512
     warmup_share: Annotated[float, "Share of the steps in which the learning rate rises; then it falls to zero."] = 0.05
@@ -36,10 +36,15 @@ class LearningSettings(TrainingSettings):
     start: Annotated[
         Literal["initial", "champion"], "Which weights a round starts from: the initial policy's or the champion's."
     ] = "champion"
+    epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 4.0
+    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1.5e-3
+    max_tokens: Annotated[int, "Most tokens that a round learns from, the passes cut to fit; 0: no limit."] = 300_000
     fade: Annotated[float, "Weight of a solution for each round it is older than the newest; 1 keeps all equal."] = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.max_tokens < 0:
+            raise ValueError(f"max_tokens is {self.max_tokens}; expected 0, for no limit, or more")
         if not 0 < self.fade <= 1:
             raise ValueError(f"fade is {self.fade}; expected over 0, only the newest count, to 1, all count the same")
 
@@ -49,7 +54,7 @@ class InitializationSettings(TrainingSettings):
     """How the first policy is made from demonstrations."""
 
     demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 40_000
-    behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.3
+    behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1
     file: Annotated[str, "JSONL of prompt and completion to fine-tune on first; empty: none."] = ""
     epochs: Annotated[float, "Passes over the demonstrations; a part of one is allowed."] = 1.0
 

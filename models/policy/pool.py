@@ -5,12 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
+import torch
+
 from models.policy.load import open_engine
 from models.policy.protocol import Engine
 from models.policy.settings import PolicySettings
 
 _idle: list[tuple[Path, PolicySettings, Engine]] = []
 _lock = Lock()
+_all_threads = torch.get_num_threads()
 
 
 @contextmanager
@@ -20,7 +23,8 @@ def borrowed_engine(folder: Path, settings: PolicySettings) -> Iterator[Engine]:
     An engine in which something failed is not used again.
     """
     engine = _take(folder, settings) or open_engine(folder, settings)
-    yield engine
+    with _threads(settings.threads):
+        yield engine
     with _lock:
         _idle.append((folder, settings, engine))
 
@@ -29,6 +33,16 @@ def _take(folder: Path, settings: PolicySettings) -> Engine | None:
     with _lock:
         _idle[:] = [entry for entry in _idle if entry[:2] == (folder, settings)]
         return _idle.pop()[2] if _idle else None
+
+
+@contextmanager
+def _threads(num: int) -> Iterator[None]:
+    """Let torch use so many threads for this thread's work; torch counts them for each of ours apart."""
+    torch.set_num_threads(num or _all_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(_all_threads)
 
 
 def release_engines() -> None:

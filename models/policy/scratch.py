@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from models.policy.settings import ScratchSettings
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
+INITIALIZER_RANGE, ROPE_THETA = 0.06, 500.0
+"""For narrow models and short texts: they copy numbers sooner than at 0.02 and 10,000 (measured)."""
 
 
 def build_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizerFast:
@@ -42,6 +44,8 @@ def build_model(settings: ScratchSettings, tokenizer: PreTrainedTokenizerFast, *
         num_attention_heads=settings.num_heads,
         max_position_embeddings=settings.context,
         tie_word_embeddings=True,
+        initializer_range=INITIALIZER_RANGE,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,

@@ -18,11 +18,14 @@ class PolicySettings:
         Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
     ] = "auto"
     max_rows: Annotated[int, "Most texts generated side by side."] = 512
+    threads: Annotated[int, "CPU threads of each engine; 0: all there are."] = 1
     max_new_tokens: Annotated[int, "Longest answer, in tokens; a longer one is cut off and counts as wrong."] = 96
 
     def __post_init__(self) -> None:
         if self.max_rows < 1 or self.max_new_tokens < 1:
             raise ValueError(f"max_rows {self.max_rows} and max_new_tokens {self.max_new_tokens} must be positive")
+        if self.threads < 0:
+            raise ValueError(f"threads is {self.threads}; expected 0, for all there are, or more")
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise ValueError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
 
@@ -33,7 +36,7 @@ class ScratchSettings:
 
     hidden_size: Annotated[int, "Width of the model."] = 128
     num_layers: Annotated[int, "Transformer blocks."] = 3
-    num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 4
+    num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 8
     context: Annotated[int, "Longest text in tokens, prompt and answer together."] = 256
 
     def __post_init__(self) -> None:

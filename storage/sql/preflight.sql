@@ -1,8 +1,8 @@
--- What the attempts before the first round look like.
--- $line: the line.
+-- What a run's attempts before the first round look like.
+-- $run_id: the run.
 
 WITH attempts AS (
-    SELECT * FROM trajectories WHERE line = $line AND round = 0
+    SELECT * FROM trajectories WHERE run_id = $run_id AND round = 0
 ),
 by_problem AS (
     SELECT problem_id, bool_or(solved) AND NOT bool_and(solved) AS is_mixed FROM attempts GROUP BY problem_id

@@ -1,14 +1,14 @@
 -- What a round did, summed up.
--- $line, $round: the round.
+-- $line, $run_id, $round: the round.
 
 WITH attempts AS (
-    SELECT * FROM trajectories WHERE line = $line AND round = $round
+    SELECT * FROM trajectories WHERE run_id = $run_id AND round = $round
 ),
 evaluated AS (
-    SELECT * FROM evaluations WHERE line = $line AND round = $round
+    SELECT * FROM evaluations WHERE run_id = $run_id AND round = $round
 ),
 decided AS (  -- as it stood after the round
-    SELECT trajectory_id, arg_max(kept, round) AS kept
+    SELECT trajectory_id, arg_max(kept, (round, created_at)) AS kept
     FROM selections
     WHERE line = $line AND round <= $round
     GROUP BY trajectory_id
