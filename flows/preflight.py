@@ -4,6 +4,7 @@ It tells an estimate of time, disk and memory, and stops with advice when nothin
 is solved, for then nothing would be learnt, or when too much is cut off.
 """
 
+import math
 import resource
 from dataclasses import replace
 from time import monotonic
@@ -101,10 +102,11 @@ def num_answers(config: Config) -> int:
 
 
 def num_learnt(config: Config, found: dict[str, Any]) -> float:
-    """Tokens that a run trains on, prompts as long as answers: each round on its own and on what was kept before."""
+    """Tokens that a run trains on, prompts as long as answers: each round on what it kept, and those before it."""
     kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
     a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
-    return float(a_round * config.run.rounds * (config.run.rounds + 1) / 2)
+    most = config.learning.max_tokens or math.inf
+    return sum(min(most, a_round * number) for number in range(1, config.run.rounds + 1))
 
 
 def seconds_a_token(initial: Checkpoint) -> float:

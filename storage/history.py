@@ -53,7 +53,7 @@ def refusals_in_a_row(warehouse: Warehouse, line: str) -> int:
 
 
 def preflight(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
-    """What a run's attempts before the first round look like: shares, mean_tokens, and three texts with their reasons."""
+    """A run's attempts before the first round: shares, mean_tokens, and three texts with their reasons."""
     (shares,) = warehouse.named("preflight", run_id=run_id).to_dicts()
     return shares
 

@@ -168,6 +168,16 @@ def wheel(turned: Turned, tmp_path: Path) -> Iterator[Wheel]:
     copied.end()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
 def processes_of(folder: Path) -> list[str]:
     """Command lines of the processes that know of a folder, by their environment or their files."""
     found = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and knows(entry, str(folder))]

@@ -1,5 +1,6 @@
 """Where settings come from, which of them wins, and what is said of those that are wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     assert (config.learning.learning_rate, config.learning.batch_tokens) == (1e-5, 512)
     assert (config.initialization.learning_rate, config.initialization.batch_tokens) == (1e-5, 8192)
     assert load_config(None, ["policy.model=some/model", "learning.learning_rate=1.5e-3"], {}).learning == (
-        load_config(None, ["policy.model=scratch", "learning.batch_tokens=8192"], {}).learning
+        replace(Config().learning, batch_tokens=8192, epochs=2.0, max_tokens=0)
     )
 
 
@@ -197,13 +198,17 @@ def test_a_configuration_of_another_version_is_refused() -> None:
 def test_differences_are_listed_in_order() -> None:
     new = load_config(None, ["search.samples=16", "run.rounds=2", "policy.model=some/model"], {})
     assert differences(Config(), new) == [
-        "run.rounds: 6 → 2",
+        "run.rounds: 8 → 2",
+        "run.workers: 2 → 1",
         "policy.model: scratch → some/model",
-        "initialization.learning_rate: 0.0015 → 1e-05",
+        "policy.threads: 1 → 0",
+        "initialization.learning_rate: 0.001 → 1e-05",
         "initialization.batch_tokens: 512 → 8192",
         "search.samples: 8 → 16",
         "learning.learning_rate: 0.0015 → 1e-05",
+        "learning.epochs: 4.0 → 2.0",
         "learning.batch_tokens: 512 → 8192",
+        "learning.max_tokens: 300000 → 0",
     ]
     assert differences(new, new) == []
 

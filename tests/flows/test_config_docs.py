@@ -63,5 +63,5 @@ def test_a_line_of_flywheel_toml_may_be_changed_alone(tmp_path: Path) -> None:
     path = tmp_path / "flywheel.toml"
     path.write_text(TEXT.replace('model = "scratch"', 'model = "some/model"'), encoding="utf-8")
     changed = differences(Config(), load_config(path, (), {}))
-    assert changed[0] == "policy.model: scratch → some/model"
-    assert len(changed) == 5
+    assert changed[:2] == ["run.workers: 2 → 1", "policy.model: scratch → some/model"]
+    assert len(changed) == 9

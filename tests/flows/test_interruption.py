@@ -1,4 +1,4 @@
-"""Stopped, killed, asked for something else: the wheel goes on where it was, and nothing is lost, repeated or skipped."""
+"""Stopped, killed, asked for something else: the wheel goes on where it was; nothing is lost, repeated or skipped."""
 
 import getpass
 import json
@@ -11,7 +11,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 

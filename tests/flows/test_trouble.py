@@ -60,9 +60,8 @@ def one_line(text: str) -> str:
     return text.removeprefix("flywheel: ").rstrip()
 
 
-@pytest.fixture
-def turn(wheel: Wheel) -> Turn:
-    """Of the last closed round, on a copy."""
+def last_turn(wheel: Wheel) -> Turn:
+    """Of the last closed round. No fixture: held by one, DuckDB complains of leaks when Python ends."""
     home = Home(wheel.home)
     return current_turn(home, *last_run(home))
 
@@ -101,7 +100,8 @@ def test_malformed_demonstrations_are_told_before_anything_runs(fresh: Wheel) ->
     (fresh.folder / "demonstrations.jsonl").write_text('{"prompt": "6>2 3;"}')
     refused = fresh("run", status=1).stderr
     assert one_line(refused) == (
-        "demonstrations.jsonl, line 1 has prompt; expected a prompt and a completion, both texts with something in them."
+        "demonstrations.jsonl, line 1 has prompt; "
+        "expected a prompt and a completion, both texts with something in them."
     )
 
 
@@ -122,13 +122,15 @@ def test_too_small_a_disk_is_told_before_the_start(wheel: Wheel) -> None:
 # Between and inside stages.
 
 
-def test_below_the_floor_no_stage_begins(turn: Turn) -> None:
+def test_below_the_floor_no_stage_begins(wheel: Wheel) -> None:
+    turn = last_turn(wheel)
     stages = Stages.of(turn, load_config(sets=["run.min_free_mb=1000000000"]))
     with pytest.raises(DiskFullError, match="stage search needs 0 MB and"), stages("search"):
         raise AssertionError("it began")
 
 
-def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_champion(turn: Turn) -> None:
+def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_champion(wheel: Wheel) -> None:
+    turn = last_turn(wheel)
     champion, known = turn.registry.champion(turn.line), turn.lake.keys("checkpoints")
     last = Turn(root=turn.root, line=turn.line, run_id="another", round=3, seed=0)
     with pytest.raises(NonFiniteLossError, match=r"in the batch of \d+ examples that begins [0-9a-f]{20}, "):
@@ -137,14 +139,16 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_champion(turn:
     assert list(turn.home.tmp.iterdir()) == []
 
 
-def test_nothing_kept_for_training_says_where_to_look(turn: Turn) -> None:
+def test_nothing_kept_for_training_says_where_to_look(wheel: Wheel) -> None:
+    turn = last_turn(wheel)
     other = Turn(root=turn.root, line="another", run_id="another", round=1, seed=0)
     with pytest.raises(ValueError, match="nothing was kept for training in round 1: `flywheel sql") as error:
         read_solutions(other, LearningSettings())
     assert "Search harder (search.samples), or take easier problems." in str(error.value)
 
 
-def test_a_decision_made_before_a_stop_stands_though_the_champion_was_rolled_back_since(turn: Turn) -> None:
+def test_a_decision_made_before_a_stop_stands_though_the_champion_was_rolled_back_since(wheel: Wheel) -> None:
+    turn = last_turn(wheel)
     made = turn.registry.latest(turn.line)
     assert made is not None
     turn.registry.rollback(turn.line, decided_by="someone", reason="a whim")
@@ -249,15 +253,6 @@ def test_word_problems_are_refused_by_preflight_or_gate(tmp_path: Path) -> None:
     (start,) = json.loads(wheel("history", "--json").stdout)[:1]
     assert (start["accuracy"], start["num_problems"], start["chance"]) == (0.0, 40, None)
     assert wait_until_gone(wheel.home) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.slow
