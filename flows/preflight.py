@@ -106,7 +106,7 @@ def num_learnt(config: Config, found: dict[str, Any]) -> float:
     kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
     a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
     most = config.learning.max_tokens or math.inf
-    return sum(min(most, a_round * number) for number in range(1, config.run.rounds + 1))
+    return float(sum(min(most, a_round * number) for number in range(1, config.run.rounds + 1)))
 
 
 def seconds_a_token(initial: Checkpoint) -> float:
