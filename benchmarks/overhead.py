@@ -21,7 +21,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result import conclude
-from flows.orchestrator import settle_prefect
+from flows.config import Config, load_config
+from flows.orchestrator import start_prefect
+from flows.runs import begin_run
+from storage.home import Home
+from storage.lake import Lake
 
 GOAL = 1.05
 LOADING = {"borrowed_engine", "open_engine", "load_policy", "release_engines"}
@@ -74,7 +78,6 @@ def time_everything(watch: Stopwatch) -> None:
         for found in pkgutil.iter_modules(package.__path__, f"{room}."):
             if found.name not in ("flows.cli", "flows.config_docs"):
                 time_module(importlib.import_module(found.name), watch)
-    from storage.lake import Lake
     from storage.registry import Registry
     from storage.warehouse import Warehouse
 
@@ -97,25 +100,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--home", type=Path, default=None)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="sets")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = arguments.home or Path(folder) / "home"
-        settle_prefect(root / "prefect")
-        measure(root, arguments.rounds)
+        home = Home.open(arguments.home or Path(folder) / "home")
+        with home.writer():
+            measure(home, load_config(None, arguments.sets, {}), arguments.rounds)
 
 
-def measure(root: Path, num_rounds: int) -> None:
+def measure(home: Home, config: Config, num_rounds: int) -> None:
     """One run in this process."""
+    Lake(home).seed()
+    run = begin_run(home, config, num_rounds=num_rounds)
+    server = start_prefect(home)
     watch = Stopwatch()
     time_everything(watch)
-    from flows import round as one_round
-    from flows.config import load_config
-    from flows.launch import launch
-    from storage.home import Home
-    from storage.lake import Lake
-
+    flywheel = importlib.import_module("flows.flywheel")
     spans: list[tuple[float, float]] = []
-    turn_wheel = one_round.turn_wheel
+    turn_wheel = flywheel.turn_wheel
 
     def timed(*args: Any) -> Any:
         started = monotonic()
@@ -123,12 +125,8 @@ def measure(root: Path, num_rounds: int) -> None:
         spans.append((started, monotonic()))
         return row
 
-    importlib.import_module("flows.flywheel").turn_wheel = timed  # type: ignore[attr-defined]
-    home = Home.open(root)
-    with home.writer():
-        Lake(home).seed()
-        config = load_config(None, [f"run.rounds={num_rounds}"], {})
-        launch(home, config, is_forever=False, is_new=False)
+    flywheel.turn_wheel = timed  # type: ignore[attr-defined]
+    importlib.import_module("flows.launch").launch(home, run, server)
     wall, computing = sum(last - first for first, last in spans), watch.seconds(spans)
     figures = {"orchestration_ratio": wall / computing, "wall_s": wall, "computing_s": computing, "rounds": len(spans)}
     conclude(

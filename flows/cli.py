@@ -13,6 +13,11 @@ from typing import Any
 
 import click
 
+if "multiprocessing.spawn" in sys.modules:  # a process of a pool, which reads its parent's program first
+    from tasks.child import obey_parent
+
+    obey_parent()
+
 OTHERS = 0o077
 """What we write is not for them."""
 WIDTH = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -28,12 +28,12 @@ from storage.settings import CurriculumSettings, FilterSettings
 from storage.sources.source import Splits
 
 COUNTDOWN = CountdownProblems.kind
-GENTLER: dict[str, float] = {"learning_rate": 1e-5, "batch_tokens": 8192}
+GENTLER: dict[str, float] = {"learning_rate": 1e-5, "batch_tokens": 8192, "max_grad_norm": 1.0}
 PRETRAINED: dict[str, dict[str, float]] = {
     "run": {"workers": 1},
     "policy": {"threads": 0},
     "initialization": GENTLER,
-    "learning": GENTLER | {"epochs": 2.0, "max_tokens": 0},
+    "learning": GENTLER | {"epochs": 2.0},
 }
 """Defaults of initialization and learning for a policy that is not made from scratch."""
 
@@ -42,7 +42,7 @@ PRETRAINED: dict[str, dict[str, float]] = {
 class RunSettings:
     """How a run proceeds: `RunSettings(rounds=6, workers=1)`."""
 
-    rounds: Annotated[int, "Rounds of a run."] = 8
+    rounds: Annotated[int, "Rounds of a run."] = 6
     seed: Annotated[int, "Seed of everything random in a run."] = 0
     shard_problems: Annotated[int, "Problems of a search shard, one Prefect task each."] = 500
     runner: Annotated[Literal["threads", "processes"], "What search shards run in."] = "threads"

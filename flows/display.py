@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flows.preflight import minutes
+from flows.terminal import minutes
 from storage.records import Round
 from tasks.progress import Progress
 from tasks.turn import Turn
@@ -18,11 +18,16 @@ BAR_WIDTH = 24
 LOSS_WINDOW = 50
 
 
+def open_console() -> Console:
+    """Standard output, which is a terminal or not, whatever FORCE_COLOR says."""
+    return Console(file=sys.stdout, force_terminal=sys.stdout.isatty(), highlight=False, soft_wrap=True)
+
+
 @dataclass
 class Display:
     """Watches the stages and hears the tasks' reports."""
 
-    console: Console = field(default_factory=lambda: Console(file=sys.stdout, highlight=False, soft_wrap=True))
+    console: Console = field(default_factory=open_console)
     label: str = ""
     stage: str = ""
     total: int | None = None
@@ -33,7 +38,7 @@ class Display:
     live: Live | None = None
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(
                 console=self.console,
                 get_renderable=self.draw,

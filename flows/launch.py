@@ -13,7 +13,7 @@ from storage import history
 from storage.home import Home
 from storage.records import Run
 from storage.warehouse import Warehouse
-from tasks.progress import StoppedError, heard_by
+from tasks.progress import heard_by, is_stopping
 
 
 def launch(home: Home, run: Run, server: Server) -> int:
@@ -24,7 +24,9 @@ def launch(home: Home, run: Run, server: Server) -> int:
             server.wait()
             with watched_by(display), heard_by(display):
                 claim = spin(home, run)
-        except StoppedError:
+        except Exception:
+            if not is_stopping():  # a process of the pool may fail of the same Ctrl-C
+                raise
             display.say("Stopped. Nothing is lost: `flywheel run`, with the same settings, goes on from here.")
             return STOPPED
         display.say(conclude(claim))

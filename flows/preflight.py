@@ -4,7 +4,6 @@ It tells an estimate of time, disk and memory, and stops with advice when nothin
 is solved, for then nothing would be learnt, or when too much is cut off.
 """
 
-import math
 import resource
 from dataclasses import replace
 from time import monotonic
@@ -13,7 +12,7 @@ from typing import Any
 from flows.config import Config
 from flows.round import prepared, search_shards
 from flows.stages import Stages
-from flows.terminal import shorten
+from flows.terminal import minutes, shorten
 from storage import history
 from storage.home import megabytes
 from storage.records import Checkpoint
@@ -105,8 +104,8 @@ def num_learnt(config: Config, found: dict[str, Any]) -> float:
     """Tokens that a run trains on, prompts as long as answers: each round on what it kept, and those before it."""
     kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
     a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
-    most = config.learning.max_tokens or math.inf
-    return float(sum(min(most, a_round * number) for number in range(1, config.run.rounds + 1)))
+    fade = config.learning.fade
+    return float(sum(a_round * fade**age for number in range(config.run.rounds) for age in range(number + 1)))
 
 
 def seconds_a_token(initial: Checkpoint) -> float:
@@ -128,10 +127,3 @@ def folder_bytes(turn: Turn, checkpoint: Checkpoint) -> int:
 def peak_bytes() -> int:
     """The most memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def minutes(seconds: float) -> str:
-    """`0.4 seconds`, `40 seconds`, `7 minutes`, `3.5 hours`."""
-    if seconds < 90:
-        return f"{seconds:.{1 if seconds < 9.5 else 0}f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

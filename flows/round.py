@@ -1,17 +1,23 @@
 """One round: sample problems, search them, filter, fine-tune, evaluate, and let the gate decide."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
 from prefect import Task
+from prefect.futures import PrefectFuture
 
 from flows.config import Config
 from flows.stages import Stages
 from storage.records import Evaluation, Promotion, Round, Split, now
+from tasks.child import ask_children_to_stop
 from tasks.evaluate import evaluate
 from tasks.filter import select
 from tasks.finetune import train
+from tasks.progress import StoppedError, check_stop
 from tasks.promote import promote
 from tasks.report import close_round
 from tasks.sample import sample
@@ -22,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RETRY_DELAY_S = 2
+LOOK_S = 0.2
 
 
 def turn_wheel(turn: Turn, config: Config) -> Round:
@@ -65,8 +72,28 @@ def search_shards(turn: Turn, checkpoint_id: str, num_problems: int, config: Con
         )
         for shard in shards
     ]
+    try:
+        finish(futures)
+    except StoppedError:
+        ask_children_to_stop()
+        raise
+
+
+def finish(futures: Sequence[PrefectFuture[None]]) -> None:
+    """Wait for all; raises what one of them raises, and StoppedError where the work should stop."""
+    done: SimpleQueue[PrefectFuture[None]] = SimpleQueue()
     for future in futures:
-        future.result()
+        future.add_done_callback(done.put)
+    for _ in futures:
+        first_of(done).result()
+
+
+def first_of(done: "SimpleQueue[PrefectFuture[None]]") -> PrefectFuture[None]:
+    """The next that ends. Raises StoppedError where the work should stop."""
+    while True:
+        check_stop()
+        with suppress(Empty):
+            return done.get(timeout=LOOK_S)
 
 
 def make_candidate(turn: Turn, champion_id: str, selection_id: str, config: Config) -> str:

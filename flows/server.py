@@ -13,16 +13,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from time import monotonic, sleep
 
 from storage.home import OWNER_ONLY_FILE
+from tasks.child import end_with
 from tasks.progress import check_stop
 
 LOCALHOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
-LOOK_S = 0.3
-"""Seconds between a server's looks at its parent."""
 
 
 class ServerError(RuntimeError):
@@ -97,19 +95,12 @@ def bypass_proxy() -> None:
 
 def serve(descriptor: int, parent: int) -> None:
     """Answer on a socket that was handed down, until the parent is gone."""
-    Thread(target=end_with, args=[parent], daemon=True).start()
+    end_with(parent)
     import uvicorn
     from prefect.server.api.server import create_app
 
     config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
-
-
-def end_with(parent: int) -> None:
-    """End this process when its parent has ended, however that did."""
-    while os.getppid() == parent:
-        sleep(LOOK_S)
-    os._exit(0)
 
 
 if __name__ == "__main__":

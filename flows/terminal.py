@@ -22,3 +22,10 @@ def shorten(text: str, num_chars: int) -> str:
     """One printable line of at most so many characters."""
     line = printable(text)
     return line if len(line) <= num_chars else line[: num_chars - 1] + "…"
+
+
+def minutes(seconds: float) -> str:
+    """`0.4 seconds`, `40 seconds`, `7 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return f"{seconds:.{1 if seconds < 9.5 else 0}f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -40,8 +40,8 @@ def training_set(warehouse: Warehouse, *, line: str, round: int, fade: float = 1
     """What the line trains on after the selection of a round, all rounds of it.
 
     Columns trajectory_id, problem_id, prompt, text, token_ids, round (that made it),
-    behaviours and weight = fade ** (newest round - round).
+    behaviours and share = fade ** (newest round - round).
     """
     if not 0 < fade <= 1:
-        raise ValueError(f"fade is {fade}; expected above 0, and at most 1, where all rounds weigh the same.")
+        raise ValueError(f"fade is {fade}; expected above 0, and at most 1, where all rounds share alike.")
     return warehouse.named("training_set", line=line, round=round, fade=fade)

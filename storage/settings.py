@@ -8,7 +8,7 @@ from typing import Annotated
 class CurriculumSettings:
     """What a round searches: `CurriculumSettings(problems=3000, new_share=0.5)`."""
 
-    problems: Annotated[int, "Problems searched in a round."] = 2000
+    problems: Annotated[int, "Problems searched in a round."] = 3000
     new_share: Annotated[float, "Share of them that was never searched; more where too few are known."] = 0.8
     fade: Annotated[float, "What a past attempt still counts after each change of champion."] = 0.5
 
@@ -26,7 +26,7 @@ class FilterSettings:
     """What may train: `FilterSettings(max_per_problem=2)`."""
 
     rule: Annotated[str, "The rule, a file of storage/sql/filter."] = "default"
-    max_per_problem: Annotated[int, "Most solutions of one problem that train."] = 2
+    max_per_problem: Annotated[int, "Most solutions of one problem that train."] = 3
     balance: Annotated[float, "Most that one difficulty gives, as a multiple of its even share."] = 2.0
 
     def __post_init__(self) -> None:

@@ -43,14 +43,16 @@ def evaluate(
     evaluation_id = make_id("evaluation", turn.line, checkpoint_id, split, asked)
     if not turn.lake.has("evaluations", evaluation_id):
         started = monotonic()
-        asking = Asking(split, problems_of(turn.warehouse, split))
+        asked_greedily = problems_of(turn.warehouse, split)
+        asked_by_samples = asked_greedily[: settings.pass_problems]
+        asking = Asking(total=len(asked_greedily) + len(asked_by_samples))
         with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
-            greedy = asking.run(engine, GREEDY, asking.problems, policy.max_new_tokens)
-            sampled = asking.run(engine, SAMPLING, asking.problems[: settings.pass_problems], policy.max_new_tokens)
+            greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens)
+            sampled = asking.run(engine, SAMPLING, asked_by_samples, policy.max_new_tokens)
         turn.lake.publish(
             "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
         )
-        chance = known_chance(turn.warehouse, turn.line, split) or measure_chance(problems, asking.problems)
+        chance = known_chance(turn.warehouse, turn.line, split) or measure_chance(problems, asked_greedily)
         row = Evaluation(
             evaluation_id=evaluation_id,
             checkpoint_id=checkpoint_id,
@@ -90,10 +92,9 @@ class Answered(NamedTuple):
 
 @dataclass
 class Asking:
-    """Asks a split's problems and tells how far it is."""
+    """Asks a split's problems and tells how far it is; the solved share that it tells is of greedy answers."""
 
-    split: Split
-    problems: list[Problem]
+    total: int
     done: int = 0
     solved: int = 0
     tried: int = 0
@@ -122,20 +123,21 @@ class Asking:
             for problem_id, completions in finished:
                 attempts = [(by_id[problem_id], completion) for completion in completions]
                 found[problem_id] = Answered(by_id[problem_id], completions, judge_completions(attempts))
-            self.count([found[problem_id] for problem_id, _ in finished])
+            self.count([found[problem_id] for problem_id, _ in finished], are_greedy=strategy is GREEDY)
         return [found[problem.problem_id] for problem in problems]
 
-    def count(self, answered: Sequence[Answered]) -> None:
+    def count(self, answered: Sequence[Answered], *, are_greedy: bool) -> None:
         """Add to the counts and report them."""
         self.done += len(answered)
-        self.solved += sum(a.num_solved for a in answered)
-        self.tried += sum(len(a.judgements) for a in answered)
+        if are_greedy:
+            self.solved += sum(a.num_solved for a in answered)
+            self.tried += len(answered)
         self.tokens += sum(len(c.token_ids) for a in answered for c in a.completions)
         report(
             Progress(
                 stage="evaluate",
                 done=self.done,
-                total=len(self.problems),
+                total=self.total,
                 solved=self.solved,
                 tried=self.tried,
                 tokens=self.tokens,

@@ -37,14 +37,14 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
 
 
 def read_solutions(turn: Turn, settings: LearningSettings) -> list[Solution]:
-    """What is kept, newer rounds weighing more. Raises ValueError where that is nothing."""
+    """What is kept, newer rounds with a greater share. Raises ValueError where that is nothing."""
     rows = training_set(turn.warehouse, line=turn.line, round=turn.round, fade=settings.fade)
     if rows.is_empty():
         raise ValueError(
             f'nothing was kept for training in {turn.label}: `flywheel sql "SELECT reason, count(*) FROM '
             f'current_selections GROUP BY ALL"` says why. Search harder (search.samples), or take easier problems.'
         )
-    columns = rows.select("trajectory_id", "prompt", "token_ids", "weight")
+    columns = rows.select("trajectory_id", "prompt", "token_ids", "share")
     return [Solution(*row) for row in columns.iter_rows()]
 
 

@@ -7,7 +7,6 @@ a task in a process of its own reports to nobody, and stops with its parent.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event
 from typing import Protocol
 
 
@@ -44,7 +43,8 @@ class Listener(Protocol):
 
 
 _listeners: list[Listener] = []
-_stop = Event()
+_wishes_to_stop: list[bool] = []
+"""No lock is in it: a signal may come while another is handled."""
 
 
 @contextmanager
@@ -72,15 +72,15 @@ def tell(text: str) -> None:
 
 def request_stop() -> None:
     """Ask the work to stop at its next report."""
-    _stop.set()
+    _wishes_to_stop.append(True)
 
 
 def is_stopping() -> bool:
     """Whether someone asked the work to stop."""
-    return _stop.is_set()
+    return bool(_wishes_to_stop)
 
 
 def check_stop() -> None:
     """Raises StoppedError where the work should stop."""
-    if _stop.is_set():
+    if _wishes_to_stop:
         raise StoppedError("asked to stop")

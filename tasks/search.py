@@ -15,6 +15,7 @@ from models.search.protocol import Strategy, Task
 from models.search.settings import SearchSettings, open_strategy
 from storage.curriculum import problems_by_id
 from storage.records import Draw, Problem, Trajectory, make_id, make_seed
+from tasks.child import obey_parent
 from tasks.progress import Progress, check_stop, report
 from tasks.stage import stage
 from tasks.turn import Turn
@@ -38,6 +39,7 @@ def cut(num_problems: int, size: int) -> list[Shard]:
 @stage("search")
 def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> None:
     """Publish the shard's trajectories, unless they are there."""
+    obey_parent()
     key = f"{turn.part}-s{shard.index:04d}"
     if turn.lake.has("trajectories", key):
         return

@@ -1,7 +1,7 @@
 """Behaviour cloning: raise the likelihood of the selected answers (expert iteration, ReST, STaR).
 
-loss = sum_i w_i sum_t -log p(y_it | x_i, y_i<t) / sum_i w_i |y_i|: a mean over the batch's
-learnt tokens, so that a long answer counts by its length.
+loss = sum_i sum_t -log p(y_it | x_i, y_i<t) / sum_i |y_i|: a mean over the batch's learnt
+tokens, so that a long answer counts by its length.
 """
 
 import torch
@@ -12,8 +12,6 @@ from models.learning.trainer import IGNORED, Batch
 
 
 def cloning_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Weighted negative log-likelihood a learnt token, nats."""
+    """Negative log-likelihood a learnt token, nats."""
     logits = model(input_ids=batch.input_ids, use_cache=False).logits.float()  # (batch, time, vocabulary)
-    losses = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none")
-    weights = (batch.targets != IGNORED) * batch.weights.unsqueeze(-1)  # (batch, time)
-    return (losses * weights.flatten()).sum() / weights.sum()
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)

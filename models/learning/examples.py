@@ -15,7 +15,7 @@ class Solution(NamedTuple):
     name: str
     prompt: str
     token_ids: list[int]
-    weight: float
+    share: float
 
 
 def from_solutions(tokenizer: PreTrainedTokenizerBase, solutions: Iterable[Solution]) -> list[Example]:
@@ -25,7 +25,7 @@ def from_solutions(tokenizer: PreTrainedTokenizerBase, solutions: Iterable[Solut
             name=solution.name,
             prompt_ids=encode_prompt(tokenizer, solution.prompt),
             completion_ids=tuple(solution.token_ids),
-            weight=solution.weight,
+            share=solution.share,
         )
         for solution in solutions
     ]

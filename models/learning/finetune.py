@@ -1,7 +1,7 @@
 """Fine-tunes the policy of a folder: weights in, better weights out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.learning.cloning import cloning_loss
@@ -9,6 +9,7 @@ from models.learning.examples import Solution, from_solutions, from_texts
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import Example, Objective, TrainingReport, train
 from models.policy.load import Policy, load_policy, move, save_policy
+from models.policy.prompting import context_length
 from models.policy.scratch import build_model, build_tokenizer
 from models.policy.settings import ScratchSettings
 
@@ -44,15 +45,7 @@ def finetune(
     """Train the policy of a folder on solutions. Raises ValueError on none, NonFiniteLossError."""
     policy = load_policy(parent, device=device)
     examples = from_solutions(policy.tokenizer, solutions)
-    return _train(policy, examples, OBJECTIVES[settings.objective], fit(settings, examples), seed, on_step)
-
-
-def fit(settings: LearningSettings, examples: Sequence[Example]) -> TrainingSettings:
-    """The settings with no more passes than the token limit allows."""
-    num_tokens = sum(example.num_tokens for example in examples)
-    if not settings.max_tokens or not num_tokens:
-        return settings
-    return replace(settings, epochs=min(settings.epochs, settings.max_tokens / num_tokens))
+    return _train(policy, examples, OBJECTIVES[settings.objective], settings, seed, on_step)
 
 
 def imitate(
@@ -85,6 +78,16 @@ def build_from_scratch(
     return _train(policy, from_texts(tokenizer, texts), cloning_loss, settings, seed, on_step)
 
 
+def require_room(examples: Sequence[Example], context: int | None) -> None:
+    """Raises ValueError where an example is longer than the model's context."""
+    longest = max(examples, key=lambda example: example.num_tokens, default=None)
+    if context and longest and longest.num_tokens > context:
+        raise ValueError(
+            f"{longest.name} has {longest.num_tokens:,} tokens, more than the policy's context of {context:,}: raise "
+            f"scratch.context, or leave out what is as long"
+        )
+
+
 def _train(
     policy: Policy,
     examples: Sequence[Example],
@@ -93,5 +96,6 @@ def _train(
     seed: int,
     on_step: OnStep,
 ) -> Trained:
+    require_room(examples, context_length(policy.model))
     report = train(policy.model, examples, objective, settings, seed=seed, on_step=on_step)
     return Trained(policy=policy, report=report, num_examples=len(examples))

@@ -13,7 +13,7 @@ class TrainingSettings:
     batch_tokens: Annotated[int, "Most tokens in a batch, prompts and padding included."] = 512
     warmup_share: Annotated[float, "Share of the steps in which the learning rate rises; then it falls to zero."] = 0.05
     weight_decay: Annotated[float, "AdamW's decoupled weight decay."] = 0.01
-    max_grad_norm: Annotated[float, "Gradients are clipped to this norm."] = 1.0
+    max_grad_norm: Annotated[float, "Gradients are clipped to this norm."] = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < 1:
@@ -37,14 +37,11 @@ class LearningSettings(TrainingSettings):
         Literal["initial", "champion"], "Which weights a round starts from: the initial policy's or the champion's."
     ] = "champion"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 4.0
-    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1.5e-3
-    max_tokens: Annotated[int, "Most tokens that a round learns from, the passes cut to fit; 0: no limit."] = 300_000
-    fade: Annotated[float, "Weight of a solution for each round it is older than the newest; 1 keeps all equal."] = 0.8
+    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
+    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_tokens < 0:
-            raise ValueError(f"max_tokens is {self.max_tokens}; expected 0, for no limit, or more")
         if not 0 < self.fade <= 1:
             raise ValueError(f"fade is {self.fade}; expected over 0, only the newest count, to 1, all count the same")
 
@@ -53,10 +50,11 @@ class LearningSettings(TrainingSettings):
 class InitializationSettings(TrainingSettings):
     """How the first policy is made from demonstrations."""
 
-    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 40_000
+    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 50_000
     behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1
     file: Annotated[str, "JSONL of prompt and completion to fine-tune on first; empty: none."] = ""
     epochs: Annotated[float, "Passes over the demonstrations; a part of one is allowed."] = 1.0
+    learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1.5e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,7 +35,8 @@ class Example:
     """Names it in errors: a trajectory id, or a demonstration's number."""
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
-    weight: float = 1.0
+    share: float = 1.0
+    """Of the passes it takes part in this share, drawn by lot."""
 
     def __post_init__(self) -> None:
         assert self.prompt_ids and self.completion_ids, f"{self.name} has an empty prompt or nothing to learn"
@@ -52,7 +53,6 @@ class Batch:
     names: tuple[str, ...]
     input_ids: torch.Tensor  # (batch, time)
     targets: torch.Tensor  # (batch, time), the next token, or IGNORED on prompts and padding
-    weights: torch.Tensor  # (batch,)
     num_tokens: int
 
 
@@ -130,14 +130,22 @@ def plan_batches(examples: Sequence[Example], settings: TrainingSettings, *, see
         raise ValueError("there is nothing to learn from: no example was selected")
     rng = random.Random(seed)
     batches: list[list[Example]] = []
-    num_left = max(1, round(len(examples) * settings.epochs))
-    while num_left:
-        share = rng.sample(examples, min(num_left, len(examples)))
-        epoch = list(_cut(sorted(share, key=lambda example: example.num_tokens), settings.batch_tokens))
-        rng.shuffle(epoch)
-        batches += epoch
-        num_left -= len(share)
-    return batches
+    for epoch in range(math.ceil(settings.epochs)):
+        drawn = _draw(examples, min(1.0, settings.epochs - epoch), rng)
+        cut = list(_cut(sorted(drawn, key=lambda example: example.num_tokens), settings.batch_tokens))
+        rng.shuffle(cut)
+        batches += cut
+    return batches or [[rng.choice(examples)]]
+
+
+def _draw(examples: Sequence[Example], share: float, rng: random.Random) -> list[Example]:
+    """In random order, each by the chance of its share of that share, as many as the chances add up to."""
+    drawn, sum_of_chances = [], rng.random()
+    for example in rng.sample(examples, len(examples)):
+        before, sum_of_chances = sum_of_chances, sum_of_chances + share * example.share
+        if math.floor(sum_of_chances) > math.floor(before):
+            drawn.append(example)
+    return drawn
 
 
 def _cut(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
@@ -166,7 +174,6 @@ def collate(examples: Sequence[Example], device: torch.device) -> Batch:
         names=tuple(example.name for example in examples),
         input_ids=ids.to(device),
         targets=targets.to(device),
-        weights=torch.tensor([example.weight for example in examples], device=device),
         num_tokens=sum(example.num_tokens for example in examples),
     )
 

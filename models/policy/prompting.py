@@ -1,6 +1,6 @@
 """From a prompt to the tokens a policy is given, the same in sampling and in training."""
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int, ...]:
@@ -17,3 +17,8 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> tuple[int,
     """Token ids of an answer as the policy would write it, the end mark included."""
     assert tokenizer.eos_token_id is not None, "a policy needs an end mark"
     return (*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens of prompt and answer together that a model reads; None where it does not say."""
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)

@@ -35,7 +35,7 @@ class ScratchSettings:
     """The shape of a policy built from scratch."""
 
     hidden_size: Annotated[int, "Width of the model."] = 128
-    num_layers: Annotated[int, "Transformer blocks."] = 3
+    num_layers: Annotated[int, "Transformer blocks."] = 2
     num_heads: Annotated[int, "Attention heads; must divide hidden_size."] = 8
     context: Annotated[int, "Longest text in tokens, prompt and answer together."] = 256
 

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 
 from models.policy.cache import num_cache_layers, open_cache
 from models.policy.noise import choose, uniform, wrap
-from models.policy.prompting import encode_prompt
+from models.policy.prompting import context_length, encode_prompt
 from models.policy.protocol import Completion, Request
 
 SHRINK_BELOW = 0.85
@@ -48,7 +48,7 @@ class TransformersEngine:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_rows = max_rows
-        self.context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        self.context = context_length(model)
         self.end_ids = _end_ids(model, tokenizer)
         self.num_computed_tokens = 0
         self._num_layers = num_cache_layers(model)

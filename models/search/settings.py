@@ -14,7 +14,7 @@ class SearchSettings:
 
     strategy: Annotated[Literal["best_of_n"], "How a problem is searched."] = "best_of_n"
     samples: Annotated[int, "Attempts at a problem in a round."] = 8
-    temperature: Annotated[float, "Sampling temperature of the attempts."] = 1.0
+    temperature: Annotated[float, "Sampling temperature of the attempts."] = 0.7
 
     def __post_init__(self) -> None:
         if self.samples < 1:

@@ -1,6 +1,6 @@
--- What to train on after the selection of a round: what is kept, of all rounds, newer ones weighing more.
+-- What to train on after the selection of a round: what is kept, of all rounds, newer ones in a greater share of the passes.
 -- $line, $round: by the decisions of the line up to this round.
--- $fade: weight lost by each round of age; 1 is none.
+-- $fade: share that is left with each round of age; 1 keeps all.
 
 WITH decided AS (
     SELECT trajectory_id, arg_max(kept, (round, created_at)) AS kept
@@ -24,7 +24,7 @@ SELECT
     token_ids,
     round,
     behaviours,
-    $fade ** (max(round) OVER () - round) AS weight
+    $fade ** (max(round) OVER () - round) AS share
 FROM chosen
 JOIN prompts USING (problem_id)
 ORDER BY trajectory_id

@@ -93,7 +93,7 @@ class Wheel:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.communicate(timeout=TIMEOUT_S)
 
 
 def without(*names: str) -> dict[str, str]:

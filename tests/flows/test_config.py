@@ -66,8 +66,8 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     config = load_config(None, ["policy.model=some/model", "learning.batch_tokens=512"], {})
     assert (config.learning.learning_rate, config.learning.batch_tokens) == (1e-5, 512)
     assert (config.initialization.learning_rate, config.initialization.batch_tokens) == (1e-5, 8192)
-    assert load_config(None, ["policy.model=some/model", "learning.learning_rate=1.5e-3"], {}).learning == (
-        replace(Config().learning, batch_tokens=8192, epochs=2.0, max_tokens=0)
+    assert load_config(None, ["policy.model=some/model", "learning.learning_rate=2e-3"], {}).learning == (
+        replace(Config().learning, batch_tokens=8192, epochs=2.0, max_grad_norm=1.0)
     )
 
 
@@ -135,7 +135,7 @@ def test_a_misspelt_kind_is_the_only_error() -> None:
 @pytest.mark.parametrize(
     ("sets", "idle"),
     [
-        (["policy.model=some/model", "scratch.num_layers=2"], "scratch.num_layers"),
+        (["policy.model=some/model", "scratch.num_layers=4"], "scratch.num_layers"),
         (["policy.model=some/model", "initialization.epochs=3"], "initialization.epochs"),
         (["policy.model=some/model", "initialization.learning_rate=3e-4"], "initialization.learning_rate"),
         (["initialization.file=a.jsonl", "initialization.demonstrations=9"], "initialization.demonstrations"),
@@ -198,17 +198,18 @@ def test_a_configuration_of_another_version_is_refused() -> None:
 def test_differences_are_listed_in_order() -> None:
     new = load_config(None, ["search.samples=16", "run.rounds=2", "policy.model=some/model"], {})
     assert differences(Config(), new) == [
-        "run.rounds: 8 → 2",
+        "run.rounds: 6 → 2",
         "run.workers: 2 → 1",
         "policy.model: scratch → some/model",
         "policy.threads: 1 → 0",
-        "initialization.learning_rate: 0.001 → 1e-05",
+        "initialization.learning_rate: 0.0015 → 1e-05",
         "initialization.batch_tokens: 512 → 8192",
+        "initialization.max_grad_norm: 0.5 → 1.0",
         "search.samples: 8 → 16",
-        "learning.learning_rate: 0.0015 → 1e-05",
+        "learning.learning_rate: 0.002 → 1e-05",
         "learning.epochs: 4.0 → 2.0",
         "learning.batch_tokens: 512 → 8192",
-        "learning.max_tokens: 300000 → 0",
+        "learning.max_grad_norm: 0.5 → 1.0",
     ]
     assert differences(new, new) == []
 

@@ -13,7 +13,7 @@ import pytest
 
 from flows.commands import current_turn, last_run
 from flows.config import Config, load_config
-from flows.preflight import HopelessError, check, describe, minutes
+from flows.preflight import HopelessError, check, describe
 from flows.stages import Stages
 from models.learning.settings import LearningSettings
 from models.learning.trainer import NonFiniteLossError
@@ -186,11 +186,6 @@ def test_what_a_model_wrote_cannot_steer_the_terminal() -> None:
         "75% of the problems with both right and wrong answers",
         "   unparsed  6>2 3; 2*3=6;\\x1b[31m",
     ]
-
-
-def test_durations_are_told_in_a_fitting_unit() -> None:
-    told = [minutes(seconds) for seconds in (0.44, 9, 44.4, 400, 12_600)]
-    assert told == ["0.4 seconds", "9.0 seconds", "44 seconds", "7 minutes", "3.5 hours"]
 
 
 # Slow: the same by the whole command.

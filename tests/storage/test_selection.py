@@ -36,7 +36,9 @@ def fill(lake: Lake, sample: Any) -> Fill:
 
 
 def reasons(warehouse: Warehouse, round: int = 1, **settings: Any) -> dict[str, str]:
-    decisions = decide(warehouse, line="main", round=round, settings=FilterSettings(**settings))
+    decisions = decide(
+        warehouse, line="main", round=round, settings=FilterSettings(**{"max_per_problem": 2} | settings)
+    )
     assert all(decision.kept == (decision.reason == "kept") for decision in decisions)
     return {decision.trajectory_id: decision.reason for decision in decisions}
 
@@ -173,11 +175,11 @@ def test_the_training_set_is_what_is_kept_of_all_rounds(fill: Fill, lake: Lake, 
     expected = [
         {
             "trajectory_id": "a", "problem_id": "p", "prompt": "p>", "text": "A", "token_ids": [1, 2], "round": 0,
-            "behaviours": [], "weight": 0.25,
+            "behaviours": [], "share": 0.25,
         },
         {
             "trajectory_id": "b", "problem_id": "q", "prompt": "q>", "text": "", "token_ids": [], "round": 2,
-            "behaviours": ["self_correction"], "weight": 1.0,
+            "behaviours": ["self_correction"], "share": 1.0,
         },
     ]  # fmt: skip
     assert training_set(warehouse, line="main", round=2, fade=0.5).rows(named=True) == expected

@@ -15,12 +15,6 @@ def loss(*examples: Example) -> float:
     return cloning_loss(MODEL, collate(examples, torch.device("cpu"))).item()
 
 
-def weigh(example: Example, weight: float) -> Example:
-    return Example(
-        name=example.name, prompt_ids=example.prompt_ids, completion_ids=example.completion_ids, weight=weight
-    )
-
-
 def test_an_untrained_model_knows_nothing() -> None:
     torch.nn.init.zeros_(MODEL.lm_head.weight)
     torch.testing.assert_close(loss(FIRST, SECOND), torch.tensor(8.0).log().item())
@@ -29,12 +23,6 @@ def test_an_untrained_model_knows_nothing() -> None:
 
 def test_every_learnt_token_counts_alike() -> None:
     torch.testing.assert_close(loss(FIRST, SECOND), (3 * loss(FIRST) + 2 * loss(SECOND)) / 5)
-
-
-def test_weights_are_shares_of_the_batch() -> None:
-    weighed = loss(weigh(FIRST, 0.5), weigh(SECOND, 2.0))
-    torch.testing.assert_close(weighed, (0.5 * 3 * loss(FIRST) + 2.0 * 2 * loss(SECOND)) / (0.5 * 3 + 2.0 * 2))
-    torch.testing.assert_close(loss(weigh(FIRST, 0.1)), loss(FIRST))
 
 
 def test_prompts_are_not_learnt() -> None:

@@ -40,7 +40,7 @@ def test_a_policy_from_scratch_knows_its_characters_and_is_a_folder(tmp_path: Pa
 def test_training_starts_from_the_parents_weights_and_leaves_its_folder_alone(tmp_path: Path) -> None:
     first = build(tmp_path).policy
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    solution = Solution(name="t1", prompt="1 2>3;", token_ids=first.tokenizer("1+2=3;")["input_ids"], weight=1.0)
+    solution = Solution(name="t1", prompt="1 2>3;", token_ids=first.tokenizer("1+2=3;")["input_ids"], share=1.0)
     steps: list[int] = []
     tiny_step = LearningSettings(learning_rate=1e-6, epochs=1.0)
     trained = finetune(

@@ -37,12 +37,12 @@ def tiny(seed: int = 0) -> LlamaForCausalLM:
     )
 
 
-def example(name: str, prompt: int, completion: int, weight: float = 1.0) -> Example:
+def example(name: str, prompt: int, completion: int, share: float = 1.0) -> Example:
     return Example(
         name=name,
         prompt_ids=tuple(1 + i % 11 for i in range(prompt)),
         completion_ids=tuple(1 + (prompt + 3 * i) % 11 for i in range(completion)),
-        weight=weight,
+        share=share,
     )
 
 
@@ -74,6 +74,14 @@ def test_a_part_of_an_epoch_is_a_part_of_the_examples(epochs: float, num_example
     assert max(Counter(names).values()) == math.ceil(epochs)
 
 
+def test_an_example_takes_part_in_its_share_of_the_passes() -> None:
+    examples = [example(f"{share}-{i}", 3, 4, share=share) for share in (1.0, 0.5, 0.1) for i in range(20)]
+    names = [e.name for batch in plan_batches(examples, settings(epochs=5.0), seed=0) for e in batch]
+    passes = Counter(name.partition("-")[0] for name in names)
+    assert passes["1.0"] == 100 and 160 <= len(names) <= 165
+    assert 40 <= passes["0.5"] <= 60 and 3 <= passes["0.1"] <= 17
+
+
 def test_batches_keep_to_their_budget_padding_counted() -> None:
     plan = plan_batches(EXAMPLES, settings(batch_tokens=30), seed=0)
     assert all(len(batch) * max(e.num_tokens for e in batch) <= 30 for batch in plan)
@@ -99,7 +107,7 @@ def test_nothing_to_learn_from_is_an_error() -> None:
 
 def test_a_batch_is_padded_on_the_right_and_learns_completions_only() -> None:
     rows = [
-        Example(name="a", prompt_ids=(5, 6), completion_ids=(7, 8, 1), weight=0.5),
+        Example(name="a", prompt_ids=(5, 6), completion_ids=(7, 8, 1)),
         Example(name="b", prompt_ids=(9,), completion_ids=(1,)),
     ]
     batch = collate(rows, CPU)
@@ -109,23 +117,22 @@ def test_a_batch_is_padded_on_the_right_and_learns_completions_only() -> None:
         [IGNORED, 7, 8, 1, IGNORED],
         [1, IGNORED, IGNORED, IGNORED, IGNORED],
     ]
-    assert batch.weights.tolist() == [0.5, 1.0]
     assert batch.num_tokens == 7
 
 
 def obvious_loss(model: PreTrainedModel, rows: list[Example]) -> torch.Tensor:
     """Row by row, token by token, without padding."""
-    total, num_learnt = torch.zeros(()), 0.0
+    total, num_learnt = torch.zeros(()), 0
     for row in rows:
         tokens = row.prompt_ids + row.completion_ids
         logprobs = model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
         for place in range(len(row.prompt_ids), len(tokens)):
-            total = total - row.weight * logprobs[place - 1, tokens[place]]
-            num_learnt += row.weight
+            total = total - logprobs[place - 1, tokens[place]]
+            num_learnt += 1
     return total / num_learnt
 
 
-ROWS = [example("a", 3, 5, weight=1.0), example("b", 1, 1, weight=0.25), example("c", 6, 2, weight=0.8)]
+ROWS = [example("a", 3, 5), example("b", 1, 1), example("c", 6, 2)]
 
 
 def test_the_loss_is_the_obvious_one() -> None:

@@ -1,0 +1,77 @@
+"""Every command that the documents show is one: short ones are run, long ones are checked."""
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.config import load_config
+from tests.flows.conftest import Wheel
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`((?:flywheel|make|python) [^`]+)`(?!`)")
+TOO_LONG = {"run"}
+"""Commands that other tests run."""
+
+
+def documented() -> list[str]:
+    """Commands without their comments, each once."""
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    blocks = [line for text in texts for block in BLOCK.findall(text) for line in block.splitlines()]
+    inline = [command for text in texts for command in INLINE.findall(text)]
+    return list(dict.fromkeys(line.partition("  #")[0].strip() for line in [*blocks, *inline] if line.strip()))
+
+
+def of(program: str) -> list[list[str]]:
+    """The arguments of a program's commands; settings of the environment before it are left out."""
+    commands = [shlex.split(line) for line in documented()]
+    return [words[words.index(program) + 1 :] for words in commands if program in words]
+
+
+def is_whole(arguments: list[str]) -> bool:
+    """Whether it is shown to its end."""
+    return not any("…" in word for word in arguments)
+
+
+def named(arguments: list[str]) -> str:
+    return " ".join(arguments)[:60]
+
+
+def test_every_command_is_of_a_known_program() -> None:
+    programs = ("flywheel", "make", "python")
+    assert [line for line in documented() if not any(name in line.split() for name in programs)] == []
+    assert all(len(of(name)) for name in programs)
+
+
+@pytest.mark.parametrize("arguments", [a for a in of("flywheel") if is_whole(a) and a[0] not in TOO_LONG], ids=named)
+def test_a_command_runs(arguments: list[str], wheel: Wheel) -> None:
+    done = wheel(*arguments)
+    assert done.stdout.strip() and not done.stderr
+
+
+@pytest.mark.parametrize("arguments", [a for a in of("flywheel") if a[0] == "run"], ids=named)
+def test_a_run_is_shown_with_settings_that_are_there(arguments: list[str]) -> None:
+    pairs = [value for flag, value in itertools.pairwise(arguments) if flag == "--set"]
+    if not (is_whole(arguments) or any(pair.startswith("policy.model=") for pair in pairs)):
+        pairs.append("initialization.file=demonstrations.jsonl")
+    assert load_config(None, pairs, {})
+
+
+@pytest.mark.parametrize("arguments", of("make"), ids=named)
+def test_a_make_target_is_there(arguments: list[str]) -> None:
+    done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [a for a in of("python") if a[0].startswith("benchmarks/")], ids=named)
+def test_a_benchmark_explains_itself(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, arguments[0], "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "usage" in done.stdout
