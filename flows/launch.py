@@ -9,11 +9,14 @@ from flows.interrupt import STOPPED
 from flows.runs import FOREVER
 from flows.server import Server
 from flows.stages import watched_by
+from flows.terminal import shorten
 from storage import history
 from storage.home import Home
 from storage.records import Run
 from storage.warehouse import Warehouse
-from tasks.progress import heard_by, is_stopping
+from tasks.progress import StoppedError, heard_by, is_stopping
+
+ERROR_CHARS = 300
 
 
 def launch(home: Home, run: Run, server: Server) -> int:
@@ -24,9 +27,11 @@ def launch(home: Home, run: Run, server: Server) -> int:
             server.wait()
             with watched_by(display), heard_by(display):
                 claim = spin(home, run)
-        except Exception:
-            if not is_stopping():  # a process of the pool may fail of the same Ctrl-C
+        except Exception as error:
+            if not is_stopping():
                 raise
+            if not isinstance(error, StoppedError):  # a process of the pool may fail of the same Ctrl-C
+                display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
             display.say("Stopped. Nothing is lost: `flywheel run`, with the same settings, goes on from here.")
             return STOPPED
         display.say(conclude(claim))

@@ -164,7 +164,8 @@ def test_settings_that_cannot_go_together_are_an_error(sets: list[str], start: s
 
 @pytest.mark.parametrize("fix", ["initialization.file=b.jsonl", "policy.model=some/model"])
 def test_other_problems_need_demonstrations_or_a_pretrained_model(fix: str) -> None:
-    load_config(None, ["problems.kind=file", "problems.path=a.jsonl", fix], {})
+    config = load_config(None, ["problems.kind=file", "problems.path=a.jsonl", fix], {})
+    assert config.problems.kind == "file"
 
 
 def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:

@@ -134,6 +134,7 @@ def test_a_writer_starts_with_an_empty_workspace(home: Home) -> None:
 
 def test_clearing_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     clear_folder(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_content_of_a_name_stays(home: Home) -> None:

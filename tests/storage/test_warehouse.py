@@ -160,7 +160,7 @@ def test_history_has_a_row_a_round_with_the_gates_evaluation(lake: Lake, warehou
     ],
 )
 def test_a_person_may_read(warehouse: Warehouse, sql: str) -> None:
-    warehouse.ask(sql)
+    assert warehouse.ask(sql).width > 0
 
 
 @pytest.mark.parametrize(
