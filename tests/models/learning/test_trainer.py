@@ -270,3 +270,26 @@ def test_an_example_has_a_prompt_and_something_to_learn() -> None:
     for prompt, completion in ((0, 1), (1, 0)):
         with pytest.raises(AssertionError, match="e7 has an empty prompt or nothing to learn"):
             example("e7", prompt, completion)
+
+
+@pytest.mark.parametrize("short", [0, 256])
+def test_how_attention_is_computed_changes_no_step_and_is_left_as_it_was(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SHORT", short)
+    fused, plain = tiny(), tiny()
+    plain.set_attn_implementation("eager")
+    fused_before = fused.config._attn_implementation
+    used = []
+
+    def objective(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        used.append(model.config._attn_implementation)
+        return cloning_loss(model, batch)
+
+    for model in (fused, plain):
+        train(model, EXAMPLES[:6], objective, settings(), seed=0)
+
+    assert used[0] == ("eager" if short else "sdpa")
+    assert (fused.config._attn_implementation, plain.config._attn_implementation) == (fused_before, "eager")
+    for name, tensor in weights_of(fused).items():
+        torch.testing.assert_close(tensor, weights_of(plain)[name], rtol=1e-4, atol=1e-4)
