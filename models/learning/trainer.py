@@ -57,8 +57,11 @@ class Batch:
 
 
 IGNORED = -100
-SHORT = 256
-"""Tokens up to which a CPU computes attention sooner as plain products than in fused blocks (measured)."""
+PLAIN_SCORES = 2**17
+"""Attention scores of a head and a batch up to which a CPU is quicker without fused blocks (measured).
+
+Plain products keep every score of every layer, which in large batches is gigabytes.
+"""
 
 
 class Objective(Protocol):
@@ -99,7 +102,8 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, len(plan), settings.warmup_share))
     total = sum(example.num_tokens for rows in plan for example in rows)
     started, done, losses = monotonic(), 0, []
-    with _training(model, seed, longest=max(example.num_tokens for example in examples)):
+    longest = max(example.num_tokens for example in examples)
+    with _training(model, seed, num_scores=longest * max(longest, settings.batch_tokens)):
         for rows in plan:
             if should_stop():
                 raise StoppedError("training was asked to stop")
@@ -115,13 +119,13 @@ def train(
 
 
 @contextmanager
-def _training(model: PreTrainedModel, seed: int, longest: int) -> Iterator[None]:
+def _training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[None]:
     """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
     attention = model.config._attn_implementation
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train()
-        if model.device.type == "cpu" and longest <= SHORT:
+        if model.device.type == "cpu" and num_scores <= PLAIN_SCORES:
             model.set_attn_implementation("eager")
         try:
             yield

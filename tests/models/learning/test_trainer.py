@@ -272,11 +272,8 @@ def test_an_example_has_a_prompt_and_something_to_learn() -> None:
             example("e7", prompt, completion)
 
 
-@pytest.mark.parametrize("short", [0, 256])
-def test_how_attention_is_computed_changes_no_step_and_is_left_as_it_was(
-    short: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "SHORT", short)
+@pytest.mark.parametrize(("batch_tokens", "attention"), [(64, "eager"), (13_107, "eager"), (13_108, "sdpa")])
+def test_how_attention_is_computed_changes_no_step_and_is_left_as_it_was(batch_tokens: int, attention: str) -> None:
     fused, plain = tiny(), tiny()
     plain.set_attn_implementation("eager")
     fused_before = fused.config._attn_implementation
@@ -287,9 +284,9 @@ def test_how_attention_is_computed_changes_no_step_and_is_left_as_it_was(
         return cloning_loss(model, batch)
 
     for model in (fused, plain):
-        train(model, EXAMPLES[:6], objective, settings(), seed=0)
+        train(model, EXAMPLES[:6], objective, settings(batch_tokens=batch_tokens), seed=0)
 
-    assert used[0] == ("eager" if short else "sdpa")
+    assert used[0] == attention
     assert (fused.config._attn_implementation, plain.config._attn_implementation) == (fused_before, "eager")
     for name, tensor in weights_of(fused).items():
         torch.testing.assert_close(tensor, weights_of(plain)[name], rtol=1e-4, atol=1e-4)
