@@ -1,5 +1,7 @@
 """`flywheel run`: turn a run, show it, and say what it came to. Imports prefect."""
 
+import shutil
+import sys
 from dataclasses import asdict
 
 from flows.commands import show_evaluation
@@ -32,7 +34,7 @@ def launch(home: Home, run: Run, server: Server) -> int:
                 raise
             if not isinstance(error, StoppedError):  # a process of the pool may fail of the same Ctrl-C
                 display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
-            display.say("Stopped. Nothing is lost: `flywheel run`, with the same settings, goes on from here.")
+            display.say(f"Stopped. Nothing is lost: `{program()} run`, with the same settings, goes on from here.")
             return STOPPED
         display.say(conclude(claim))
     return 0
@@ -48,6 +50,7 @@ def greet(home: Home, run: Run) -> str:
 
 def conclude(claim: Claim) -> str:
     """The claim, with its size and interval."""
+    name = program()
     head = "The wheel is on a plateau." if claim.is_plateau else "The run is done."
     return "\n".join(
         [
@@ -56,6 +59,11 @@ def conclude(claim: Claim) -> str:
             f"  initial policy  {show_evaluation(asdict(claim.initial))}",
             f"  champion        {show_evaluation(asdict(claim.champion))}",
             f"  the champion {claim.evidence}",
-            "Next: `flywheel history`, `flywheel solve`, or `flywheel run` again, which goes on from the champion.",
+            f"Next: `{name} history`, `{name} solve`, or `{name} run` again, which goes on from the champion.",
         ]
     )
+
+
+def program() -> str:
+    """How the command is called from here: by its name where the PATH has it, else as it was called."""
+    return "flywheel" if shutil.which("flywheel") else sys.argv[0]

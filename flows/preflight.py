@@ -18,6 +18,7 @@ from storage.home import megabytes
 from storage.records import Checkpoint
 from tasks.evaluate import PASS_SAMPLES
 from tasks.sample import sample
+from tasks.search import Shard
 from tasks.turn import Turn
 
 NUM_PROBLEMS = 64
@@ -35,8 +36,10 @@ def look_ahead(turn: Turn, config: Config) -> None:
     stages = Stages.of(turn, config)
     with stages("preflight"):
         num_problems = choose_problems(turn, config)
+        champion_id = turn.registry.champion(turn.line)
+        search_shards(turn, champion_id, [Shard(index=0, first=0, last=1)], config)  # loads the policy
         started = monotonic()
-        search_shards(turn, turn.registry.champion(turn.line), num_problems, config)
+        search_shards(turn, champion_id, [Shard(index=1, first=1, last=num_problems)], config)
         seconds = monotonic() - started
     found = history.preflight(turn.warehouse, turn.run_id)
     for line in [*describe(found), estimate(turn, config, found, seconds)]:

@@ -21,7 +21,7 @@ from tasks.progress import StoppedError, check_stop
 from tasks.promote import promote
 from tasks.report import close_round
 from tasks.sample import sample
-from tasks.search import cut, search
+from tasks.search import Shard, cut, search
 from tasks.turn import Turn
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ def turn_wheel(turn: Turn, config: Config) -> Round:
         draw = prepared(sample, f"{turn.label} · sample", config)
         num_problems = draw(turn, config.problems, config.splits, config.curriculum)
     with stages("search", total=num_problems):
-        search_shards(turn, champion_id, num_problems, config)
+        search_shards(turn, champion_id, cut(num_problems, config.run.shard_problems), config)
     with stages("filter"):
         selection_id = prepared(select, f"{turn.label} · filter", config)(turn, config.filter)
     with stages("finetune"):
@@ -63,9 +63,8 @@ def prepared(stage: Task[P, R], name: str, config: Config) -> Task[P, R]:
     )
 
 
-def search_shards(turn: Turn, checkpoint_id: str, num_problems: int, config: Config) -> None:
+def search_shards(turn: Turn, checkpoint_id: str, shards: Sequence[Shard], config: Config) -> None:
     """Search every shard, as many at a time as the flow's task runner has room for."""
-    shards = cut(num_problems, config.run.shard_problems)
     futures = [
         prepared(search, f"{turn.label} · search {shard.index + 1} of {len(shards)}", config).submit(
             turn, shard, checkpoint_id, config.policy, config.search

@@ -132,7 +132,7 @@ def random_walk(numbers: Sequence[int], rng: Random) -> list[Move]:
     moves = []
     while len(numbers) > 1:
         moves.append(move := _move(numbers, *random_slot(numbers, rng)))
-        numbers = (*move.rest, move.result)
+        numbers = sorted((*move.rest, move.result))
     return moves
 
 
@@ -146,8 +146,8 @@ def random_end(numbers: Sequence[int], rng: Random) -> int:
 
 
 def draw_numbers(settings: CountdownProblems, rng: Random) -> tuple[int, ...]:
-    """Numbers of a problem, each uniform in 1..max_value."""
-    return tuple([1 + int(rng.random() * settings.max_value) for _ in range(settings.numbers)])
+    """Numbers of a problem, each uniform in 1..max_value, in ascending order."""
+    return tuple(sorted([1 + int(rng.random() * settings.max_value) for _ in range(settings.numbers)]))
 
 
 def is_for_demonstrations(numbers: Iterable[int]) -> bool:

@@ -33,7 +33,7 @@ INVERSES = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demonstration:
-    """A text to learn from: `Demonstration(prompt="4 26 7>15;", completion="26-4=22,7;22-7=15;")`."""
+    """A text to learn from: `Demonstration(prompt="4 7 26>15;", completion="26-4=22,7;22-7=15;")`."""
 
     prompt: str
     completion: str

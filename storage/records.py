@@ -60,8 +60,8 @@ def now() -> datetime:
 class Problem:
     """A question and what is needed to verify an answer to it.
 
-    `Problem(problem_id="9f…", source="countdown", split="train", prompt="4 26 7>15;",
-    question="4 26 7>15", answer="", data='{"numbers": [4, 26, 7], "target": 15}',
+    `Problem(problem_id="9f…", source="countdown", split="train", prompt="4 7 26>15;",
+    question="4 7 26>15", answer="", data='{"numbers": [4, 7, 26], "target": 15}',
     verifier="countdown", difficulty="3")`
     """
 

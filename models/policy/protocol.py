@@ -12,7 +12,7 @@ from typing import Protocol
 class Request:
     """Continue `prompt` followed by the tokens of `prefix`.
 
-    `Request(prompt="4 26 7>15;", seed=7, temperature=1.0, max_new_tokens=64)`
+    `Request(prompt="4 7 26>15;", seed=7, temperature=1.0, max_new_tokens=64)`
     """
 
     prompt: str

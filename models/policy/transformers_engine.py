@@ -38,7 +38,7 @@ class _Row:
 
 
 class TransformersEngine:
-    """`engine.add(0, Request(prompt="4 26 7>15;")); engine.step()` gives `[(0, Completion(…))]`.
+    """`engine.add(0, Request(prompt="4 7 26>15;")); engine.step()` gives `[(0, Completion(…))]`.
 
     Raises ValueError for an architecture that it cannot run. After any exception in `step`
     (out of memory, say) the wave's requests are lost: discard the engine.

@@ -16,7 +16,7 @@ Search = Generator[Sequence[Request], Sequence[Completion], list[Completion]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What to search: `Task(prompt="4 26 7>15;", seed=7, max_new_tokens=96)`."""
+    """What to search: `Task(prompt="4 7 26>15;", seed=7, max_new_tokens=96)`."""
 
     prompt: str
     seed: int

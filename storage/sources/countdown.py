@@ -42,7 +42,7 @@ class CountdownMaker:
         self._settings = settings
 
     def draws(self) -> Iterator[Problem]:
-        """Problems in the stream's order, numbers as drawn."""
+        """Problems in the stream's order."""
         for position, game in enumerate(distinct(self._games(), canonical, PATIENCE)):
             yield self._problem(game, position)
 
@@ -69,7 +69,7 @@ class CountdownMaker:
         )
 
     def parse(self, question: str) -> Problem:
-        """A typed problem: `4 26 7>15`."""
+        """A typed problem, its numbers in any order: `4 26 7>15`."""
         return self._problem(parse_game(question), position=0)
 
     def _games(self) -> Iterator[Game | None]:
@@ -135,6 +135,6 @@ def game_data(numbers: Sequence[int], target: int) -> str:
 
 
 def game_fields(numbers: Sequence[int], target: int) -> dict[str, str]:
-    """What a prompt template may show."""
-    joined = " ".join(map(str, numbers))
+    """What a prompt template may show: the numbers in ascending order, so that equal problems have equal prompts."""
+    joined = " ".join(map(str, sorted(numbers)))
     return {"numbers": joined, "target": str(target), "question": f"{joined}>{target}"}

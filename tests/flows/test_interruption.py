@@ -20,9 +20,10 @@ from storage.home import Home
 from storage.lake import Lake
 from storage.registry import Registry
 from storage.warehouse import Warehouse
-from tests.flows.conftest import Turned, Wheel, wait_until_gone
+from tests.flows.conftest import FLYWHEEL, Turned, Wheel, wait_until_gone
 
-STOPPED = "Stopped. Nothing is lost: `flywheel run`, with the same settings, goes on from here.\n"
+CALLED = "flywheel" if shutil.which("flywheel") else FLYWHEEL
+STOPPED = f"Stopped. Nothing is lost: `{CALLED} run`, with the same settings, goes on from here.\n"
 RUN = ["run", "--rounds", "2"]
 Files = dict[str, tuple[str, int]]
 

@@ -7,7 +7,7 @@ import pytest
 
 from storage.countdown import CountdownProblems, is_for_demonstrations, reachable, read_game
 from storage.records import Problem
-from storage.sources.countdown import CountdownMaker, game_id
+from storage.sources.countdown import CountdownMaker, game_fields, game_id
 from storage.sources.source import Capacity, RanDry, Source, Splits
 
 SMALL = CountdownProblems(numbers=2, max_value=6, min_target=1, max_target=30)
@@ -27,8 +27,8 @@ def test_a_typed_game_makes_the_whole_row() -> None:
         problem_id=game_id(((4, 7, 26), 15)),
         source="countdown",
         split="train",
-        prompt="4 26 7>15;",
-        question="4 26 7>15",
+        prompt="4 7 26>15;",
+        question="4 7 26>15",
         answer="",
         data='{"numbers": [4, 26, 7], "target": 15}',
         verifier="countdown",
@@ -38,7 +38,8 @@ def test_a_typed_game_makes_the_whole_row() -> None:
     )
 
 
-def test_the_order_of_numbers_does_not_make_another_problem() -> None:
+def test_the_order_of_numbers_does_not_make_another_problem_or_prompt() -> None:
+    assert game_fields((26, 7, 4), 15) == game_fields((4, 26, 7), 15)
     assert game_id(((4, 26, 7), 15)) == game_id(((26, 7, 4), 15))
     assert game_id(((4, 26, 7), 15)) != game_id(((4, 26, 15), 7))
 
