@@ -4,6 +4,7 @@ import atexit
 import io
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -82,25 +83,64 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, sets: tuple[str, ...]) -> None:
     """Turn the wheel: finish the unfinished run, else begin another from the champion.
 
-    The first run makes the initial policy. Ctrl-C stops cleanly, and the same command goes on; so it does after a
-    crash or a power cut.
+    The first run makes the initial policy. Ctrl-C stops cleanly, and `flywheel run` with the same settings goes on,
+    for as many rounds as the run began with; so it does after a crash or a power cut.
     """
+    if rounds and forever:
+        raise click.UsageError("--rounds and --forever exclude each other: leave one out.")
     from flows.interrupt import interruptible
 
     with interruptible():
         from flows.config import load_config
+        from flows.config_layers import is_asked
         from flows.runs import FOREVER, begin_run
 
-        config = load_config(path, [*sets, *([f"run.rounds={rounds}"] if rounds else [])])
+        sets = (*sets, *([f"run.rounds={rounds}"] if rounds else []))
+        config = load_config(path, sets)
+        num_rounds = FOREVER if forever else config.run.rounds if is_asked("run.rounds", sets) else None
         home = open_home()
         with home.writer():
-            begun = begin_run(home, config, num_rounds=FOREVER if forever else config.run.rounds, is_new=new_run)
+            begun = begin_run(home, config, num_rounds=num_rounds, is_new=new_run)
             from flows.orchestrator import start_prefect
 
             server = start_prefect(home)
             from flows.launch import launch  # takes as long as the server does to start
 
             sys.exit(launch(home, begun, server))
+
+
+@flywheel.command()
+@click.argument("selection", default="kept")
+@click.option(
+    "--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a setting: --set learning.epochs=3."
+)
+def retrain(selection: str, sets: tuple[str, ...]) -> None:
+    """Train a candidate on chosen trajectories, as they are in the warehouse, and let the gate decide on it.
+
+    SELECTION is the name of a query or a SELECT that gives their trajectory_id: kept (what the filter keeps, the
+    default), newest (of the last round alone), reflective (of those that check, correct or propose another way), or
+    one of your own in the home's folder queries. While a wheel turns, it waits for its place between two rounds.
+    The settings are those of the last run; --set changes some.
+
+    \b
+    flywheel retrain newest --set learning.epochs=2
+    flywheel retrain "SELECT trajectory_id FROM current_selections JOIN trajectories USING (trajectory_id)
+                      WHERE kept AND num_tokens < 30"
+    """
+    from flows.interrupt import interruptible
+
+    with interruptible():
+        from flows.waiting import Waiting
+
+        home = open_home(create=False)
+        with home.writer(Waiting(click.echo)):
+            from flows.orchestrator import start_prefect
+
+            server = start_prefect(home)
+            from flows.launch import launch_retrain
+            from flows.retrain import begin_retrain
+
+            sys.exit(launch_retrain(home, begin_retrain(home, selection, list(sets)), server))
 
 
 @flywheel.command()
@@ -124,6 +164,36 @@ def evaluate(checkpoint: str, split: str, as_json: bool) -> None:
     with home.writer(), interruptible():
         evaluation = evaluate_checkpoint(home, checkpoint, split)
     click.echo(json.dumps(evaluation, default=str) if as_json else show_evaluation(evaluation))
+
+
+@flywheel.command()
+@config_options
+def serve(path: Path | None, sets: tuple[str, ...]) -> None:
+    """Keep a Prefect server with its UI, where schedules turn the wheel and people press Run, until Ctrl-C.
+
+    Deployments flywheel, retrain, evaluate and rollback are there to run, each with a form. What is scheduled is said
+    in flywheel.toml, section serve; what is changed in the UI stays so. Other commands in this home show up there too.
+
+    \b
+    flywheel serve
+    flywheel serve --set serve.cron="0 2 * * *" --set serve.timezone=Europe/Berlin --set serve.rounds=3
+    flywheel serve --set serve.interval_s=3600
+    """
+    from flows.config import load_config
+
+    settings = load_config(path, sets).serve
+    home = open_home()
+    from flows.orchestrator import ignored, pass_on, serve_prefect
+
+    for line in ignored():
+        click.echo(line)
+    pass_on(path, sets)
+    with serve_prefect(home, settings.port, settings.url) as server:
+        from flows.serve import serve as serve_deployments
+
+        click.echo(f"UI    {server.ui}/deployments\nAPI   {server.api}\nHome  {home.root}\nCtrl-C ends it.")
+        serve_deployments(home, settings)
+        click.echo("Stopped. What is scheduled waits for the next `flywheel serve`.")
 
 
 @flywheel.command()
@@ -159,12 +229,36 @@ def history(as_json: bool) -> None:
     """What each round came to: its candidate's accuracy on the benchmark, and whether it took over."""
     from flows.commands import read_history, show_history
 
-    rounds = read_history(open_home(create=False))
-    click.echo(json.dumps(rounds, default=str) if as_json else show_history(rounds), color=None)
+    home = open_home(create=False)
+    click.echo(json.dumps(read_history(home), default=str) if as_json else show_history(home), color=None)
 
 
 @flywheel.command()
-@click.argument("query")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the page, instead of report/report.html in the home; the picture goes beside it.",
+)
+@click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
+def report(output: Path | None, is_opened: bool) -> None:
+    """Write what the wheel came to as one HTML page and a PNG picture, also while it turns, and say where they are.
+
+    Accuracy by round and promotions, what search solved, time and tokens, what the filter kept, right and wrong
+    attempts, and what made the champion.
+    """
+    from tasks.page import write_report
+
+    page, picture = write_report(open_home(create=False), output)
+    click.echo(f"{page}\n{picture}")
+    if is_opened:
+        import webbrowser
+
+        if not webbrowser.open(page.as_uri()):
+            raise ValueError("found no browser to show it in; open the page by hand, or name one in BROWSER.")
+
+
+@flywheel.command()
+@click.argument("query", required=False)
 @click.option(
     "--format",
     "form",
@@ -173,19 +267,43 @@ def history(as_json: bool) -> None:
     show_default=True,
     help="How to write the answer.",
 )
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds it may take.")
-def sql(query: str, form: str, timeout_s: float) -> None:
-    """Ask the warehouse in SQL, also while the wheel turns. QUERY is one SELECT.
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.001, 1e6),
+    default=60.0,
+    show_default=True,
+    help="Seconds a statement may take.",
+)
+@click.option("--list", "is_list", is_flag=True, help="List the questions that have a name.")
+@click.option("--publish", "is_publish", is_flag=True, help="Bring warehouse.duckdb, for other tools, up to date.")
+def sql(query: str | None, form: str, timeout_s: float, is_list: bool, is_publish: bool) -> None:
+    """Ask the warehouse in SQL, also while the wheel turns. QUERY is one SELECT, or the name of a question. Without
+    QUERY this is a shell; where standard input is no terminal, its statements are answered one after another.
 
     \b
     flywheel sql "SHOW TABLES"
     flywheel sql "SELECT * FROM history"
+    flywheel sql accuracy_by_round
     flywheel sql "SELECT round, avg(solved::INT) FROM trajectories GROUP BY ALL ORDER BY ALL" --format csv
     """
-    from flows.answers import write_answer
-    from storage.warehouse import Warehouse
+    home = open_home(create=False)
+    if is_publish:
+        from storage.publish import publish
 
-    write_answer(Warehouse(open_home(create=False)).ask(query, timeout_s=timeout_s), form)
+        with home.writer():
+            click.echo(f"published {publish(home)}")
+        return
+    from flows.answers import ask, list_questions, write_answer
+
+    if is_list:
+        click.echo(list_questions(home))
+    elif query is not None:
+        write_answer(ask(home, query, timeout_s), form)
+    else:
+        from flows.shell import open_shell
+
+        open_shell(home, form, timeout_s)
 
 
 def open_home(create: bool = True) -> Any:
@@ -219,8 +337,10 @@ def leave(status: Any) -> None:
     """End this process as Python does, but without taking the interpreter apart.
 
     That takes seconds with all that is loaded, and threads of Prefect's hold objects meanwhile, of which DuckDB's
-    complain aloud.
+    complain aloud. Whoever is still impatient ends it at once.
     """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
     threading._shutdown()  # type: ignore[attr-defined]  # Prefect sends its last logs in it
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

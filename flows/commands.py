@@ -6,13 +6,13 @@ from typing import Any
 
 from flows.config import Config, from_json
 from flows.runs import RunError
-from flows.terminal import printable
 from storage import history
 from storage.home import Home
 from storage.problems import open_source
 from storage.records import Run, Split
 from storage.warehouse import Warehouse
 from tasks.turn import Turn
+from tasks.wording import printable, show_accuracy
 
 
 def last_run(home: Home) -> tuple[Run, Config]:
@@ -30,18 +30,27 @@ def current_turn(home: Home, run: Run, config: Config) -> Turn:
 
 
 def find_checkpoint(turn: Turn, name: str) -> str:
-    """The id that champion, initial or the beginning of an id stands for. Raises RegistryError."""
+    """The id that champion, initial or the beginning of an id stands for. Raises ValueError where that is not one."""
     if name == "champion":
         return turn.registry.champion(turn.line)
     if name == "initial":
         return turn.registry.lineage(turn.registry.champion(turn.line))[-1].checkpoint_id
     matches = [key for key in turn.lake.keys("checkpoints") if key.startswith(name)]
-    return turn.registry.find(matches[0] if len(matches) == 1 else name).checkpoint_id
+    if len(matches) > 1:
+        raise RunError(
+            f"{name!r} begins the ids of {len(matches)} checkpoints, {', '.join(matches)}: write more of one."
+        )
+    return turn.registry.find(matches[0] if matches else name).checkpoint_id
 
 
 def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
     """Measure a checkpoint, or read how it did."""
     run, config = last_run(home)
+    if not config.splits.size(Split(split)):
+        raise RunError(
+            f"splits.{split} is 0; evaluate on another split, or give a line that reserves some a home of its own: "
+            f"FLYWHEEL_HOME=DIR flywheel run --set splits.{split}=500."
+        )
     turn = current_turn(home, run, config)
     checkpoint_id = find_checkpoint(turn, name)
     from tasks.evaluate import evaluate  # slow to import
@@ -51,10 +60,7 @@ def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
 
 def show_evaluation(evaluation: dict[str, Any]) -> str:
     """`.656 (95 % .635 to .677, 2,000 problems); pass@8 .91; chance .21`."""
-    words = [
-        f"{evaluation['accuracy']:.3f} "
-        f"(95 % {evaluation['low']:.3f} to {evaluation['high']:.3f}, {evaluation['num_problems']:,} problems)"
-    ]
+    words = [show_accuracy(evaluation)]
     if evaluation["pass_at_8"] is not None:
         words.append(f"pass@8 {evaluation['pass_at_8']:.3f} of {evaluation['num_pass_problems']}")
     if evaluation["chance"] is not None:
@@ -101,18 +107,33 @@ def read_history(home: Home) -> list[dict[str, Any]]:
     return history.rounds(Warehouse(home))
 
 
-def show_history(rounds: list[dict[str, Any]]) -> str:
-    """The rounds as a table."""
+def show_history(home: Home) -> str:
+    """The rounds as a table, and what people decided besides."""
+    rounds, champions = read_history(home), history.champions(Warehouse(home))
     if not rounds:
         return "no round is closed yet; `flywheel run` turns the wheel"
     head = "round  candidate accuracy  95 % interval  pass@8  tokens seconds  verdict"
-    return "\n".join([head, *map(show_round, rounds), *legend(rounds)])
+    table = [show_round(row, is_champion=row["candidate"] in champions) for row in rounds]
+    others = [champion for champion in champions if champion not in {row["candidate"] for row in rounds}]
+    besides = [*map(show_rollback, history.rollbacks(Warehouse(home))), *map(show_other, others)]
+    return "\n".join([head, *table, *besides, *legend(rounds)])
 
 
-def show_round(row: dict[str, Any]) -> str:
+def show_rollback(decision: dict[str, Any]) -> str:
+    """`after round 5 rolled back to round 3 by ann: it guesses`."""
+    who, why = printable(decision["decided_by"]), printable(decision["reason"])
+    return f"after round {decision['round']} rolled back to round {decision['back_to']} by {who}: {why}"
+
+
+def show_other(champion: str) -> str:
+    """A champion that has no row."""
+    return f"champion now: {champion[:8]}, the candidate of no closed round"
+
+
+def show_round(row: dict[str, Any], *, is_champion: bool) -> str:
     """One line of the table."""
     pass_at_8 = "" if row["pass_at_8"] is None else f"{row['pass_at_8']:.3f}"
-    verdict = "promoted" if row["promoted"] else "refused"
+    verdict = ("promoted" if row["promoted"] else "refused") + (", champion now" if is_champion else "")
     return (
         f"{row['round']:>5}  {row['candidate'][:8]:9} {row['accuracy']:.3f}     {row['low']:.3f} to {row['high']:.3f} "
         f"{pass_at_8:>6}  {row['mean_tokens']:>6.1f} {row['seconds']:>7.1f}  {verdict}: {row['reason']}"

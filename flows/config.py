@@ -6,7 +6,7 @@ wrong is told in one go, a line each, and a setting that would do nothing is wro
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flows.config_errors import explain, find_misnamed
-from flows.config_layers import ConfigError, Given, read_layers, show
+from flows.config_errors import explain, find_misnamed, name_stranger
+from flows.config_layers import ConfigError, Given, find_strangers, read_layers, read_sets, show
+from flows.schedule import ServeSettings
 from models.evaluation.gate import GateSettings
 from models.evaluation.settings import EvaluationSettings
 from models.learning.settings import InitializationSettings, LearningSettings
@@ -81,6 +82,7 @@ class Config(BaseModel):
     learning: LearningSettings = LearningSettings()
     gate: GateSettings = GateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    serve: ServeSettings = ServeSettings()
 
     @model_validator(mode="after")
     def _check_together(self) -> "Config":
@@ -121,6 +123,10 @@ IMPOSSIBLE = (
     Impossible(
         lambda c: c.splits.benchmark == 0,
         "splits.benchmark is 0, and without benchmark problems nothing is promoted: reserve some, as 2000.",
+    ),
+    Impossible(
+        lambda c: c.splits.final == 0,
+        "splits.final is 0, and a run ends with a claim on final problems: reserve some, as 1000.",
     ),
 )
 
@@ -167,9 +173,24 @@ def load_config(path: Path | None = None, sets: Sequence[str] = (), environ: Map
 
     Without a path the file is ./flywheel.toml, where there is one. Raises ConfigError with all that is wrong.
     """
-    layers = read_layers(path, sets, environ)
+    return resolve(read_layers(path, sets, environ), find_strangers(environ))
+
+
+def amend(config: Config, sets: Sequence[str]) -> Config:
+    """A configuration with some settings changed, as by --set. Raises ConfigError with all that is wrong."""
+    dumped = config.model_dump(mode="json")
+    kept = [Given(section, key, value, "kept") for section, keys in dumped.items() for key, value in keys.items()]
+    return resolve({given.name: given for given in [*kept, *read_sets(sets)]})
+
+
+def resolve(layers: Mapping[str, Given], strangers: Iterable[str] = ()) -> Config:
+    """The configuration that settings make, by name; `strangers` are environment variables that name none.
+
+    Raises ConfigError with all that is wrong.
+    """
     keys = schema(choose_kind(layers))
-    faults = [fault for given in layers.values() if (fault := find_misnamed(given, keys)) and not is_default(given)]
+    faults = [name_stranger(variable, keys) for variable in strangers]
+    faults += [fault for given in layers.values() if (fault := find_misnamed(given, keys)) and not is_default(given)]
     known = {name: given for name, given in layers.items() if given.key in keys.get(given.section, ())}
     try:
         config = build(known)
@@ -199,8 +220,8 @@ def from_json(text: str) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The settings that differ, in order, as `search.samples: 8 → 16`; those of another kind of problems are –."""
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    """The settings of a run that differ, as `search.samples: 8 → 16`; those of another kind of problems are –."""
+    before, after = (config.model_dump(mode="json", exclude={"serve"}) for config in (old, new))
     both = [(section, key) for section in before for key in before[section] | after[section]]
     pairs = {f"{section}.{key}": (before[section].get(key, ...), after[section].get(key, ...)) for section, key in both}
     return [f"{name}: {_side(was)} → {_side(now)}" for name, (was, now) in pairs.items() if was != now]

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from flows.config_layers import Given, show
+from flows.config_layers import NO_SETTINGS, PREFIX, SEPARATOR, Given, show
 
 Schema = Mapping[str, Mapping[str, Any]]
-TYPES = {int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
 def describe_type(annotation: Any) -> str:
@@ -44,6 +44,15 @@ def find_misnamed(given: Given, schema: Schema) -> str | None:
         return None
     where = f" where {given.section}.kind is {describe_type(keys['kind'])}" if "kind" in keys else ""
     return f"{given.origin}: there is no {given.name}{where}{suggest_key(given, schema)}"
+
+
+def name_stranger(variable: str, schema: Schema) -> str:
+    """What is wrong with an environment variable that is none of ours."""
+    settings = [f"{section}{SEPARATOR}{key}".upper() for section, keys in schema.items() for key in keys]
+    known = [*(name.removeprefix(PREFIX) for name in NO_SETTINGS), *settings]
+    nearest = get_close_matches(variable.removeprefix(PREFIX), known, n=1)
+    fix = f"did you mean {PREFIX}{nearest[0]}?" if nearest else f"expected {PREFIX}SECTION{SEPARATOR}KEY, or unset it."
+    return f"{variable}: there is no such variable; {fix}"
 
 
 def suggest_section(given: Given, schema: Schema) -> str:

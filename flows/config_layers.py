@@ -4,14 +4,21 @@ Nothing is checked here but that it can be read: flows/config.py knows the setti
 """
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from storage.home import HOME_VARIABLE
+
 DEFAULT_FILE = Path("flywheel.toml")
 PREFIX = "FLYWHEEL_"
 SEPARATOR = "__"
+SERVED_VARIABLE = "FLYWHEEL_SERVE"
+"""JSON of the --config and --set that `flywheel serve` was given, for the flow runs it starts."""
+NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, "FLYWHEEL_REQUIRE")
+"""Variables that say something else: where the home is, and what the tests insist on."""
 SHOWN_CHARS = 60
 
 
@@ -34,7 +41,7 @@ class Given(NamedTuple):
 
 
 def read_layers(path: Path | None, sets: Sequence[str], environ: Mapping[str, str]) -> dict[str, Given]:
-    """Name to setting, from all three. Raises ConfigError where the file cannot be read."""
+    """Name to setting, from all three. Raises ConfigError where one cannot be read."""
     every = [*read_file(path), *read_environment(environ), *read_sets(sets)]
     return {given.name: given for given in every}
 
@@ -69,12 +76,25 @@ def read_environment(environ: Mapping[str, str]) -> Iterator[Given]:
             yield Given(section, key, read_value(text), variable)
 
 
+def is_asked(name: str, sets: Sequence[str], environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a setting is given for this command, by --set or the environment, and not by a file for all."""
+    return any(given.name == name for given in (*read_environment(environ), *read_sets(sets)))
+
+
+def find_strangers(environ: Mapping[str, str]) -> list[str]:
+    """The variables that begin as ours do, and are neither a setting nor another of ours."""
+    ours = (variable for variable in environ if variable.startswith(PREFIX) and SEPARATOR not in variable)
+    return [variable for variable in ours if variable not in NO_SETTINGS]
+
+
 def read_sets(sets: Sequence[str]) -> Iterator[Given]:
-    """The settings of --set: search.samples=16."""
+    """The settings of --set: search.samples=16. Raises ConfigError where one has no `=`."""
     for text in sets:
         name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: the = is missing; expected SECTION.KEY=VALUE, as search.samples=16.")
         section, _, key = name.strip().partition(".")
-        yield Given(section, key.strip() if equals else "", read_value(value.strip()), "--set")
+        yield Given(section, key.strip(), read_value(value.strip()), "--set")
 
 
 def read_value(text: str) -> Any:

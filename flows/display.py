@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flows.terminal import minutes
 from storage.records import Round
 from tasks.progress import Progress
 from tasks.turn import Turn
+from tasks.wording import minutes
 
 BAR_WIDTH = 24
 LOSS_WINDOW = 50

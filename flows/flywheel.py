@@ -3,7 +3,7 @@
 Everything it needs to go on is in the lake; Prefect schedules the stages and shows them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.commands import show_evaluation
 from flows.config import Config, from_json
 from flows.initialize import start_line
 from flows.interrupt import interruptible
+from flows.page import put_on_page
 from flows.preflight import look_ahead
 from flows.round import measure, turn_wheel
 from flows.runs import FOREVER, publish
-from flows.stages import Stages
+from flows.stages import Stages, watcher
+from flows.supply import tell_supply
+from flows.waiting import Waiting
 from models.evaluation.gate import McNemarGate
 from storage import history
 from storage.home import Home
@@ -55,7 +59,9 @@ def choose_runner(config: Config) -> TaskRunner[Any]:
 def flywheel(home: Path, run_id: str) -> Claim:
     """Do what is left of a run."""
     with interruptible():  # here too, for prefect takes SIGTERM for itself
-        return finish(home, run_id)
+        claim = finish(home, run_id)
+        put_on_page(Home(home), conclude(claim))
+        return claim
 
 
 def finish(home: Path, run_id: str) -> Claim:
@@ -64,9 +70,10 @@ def finish(home: Path, run_id: str) -> Claim:
     config = from_json(run.config)
     start = Turn(root=home, line=run.line, run_id=run_id, round=0, seed=config.run.seed)
     if not start.lake.has("rounds", start.key):
+        tell_supply(run, config)
         start_line(start, config)
     if history.next_round(start.warehouse, run.line) == 1:
-        look_ahead(start, config)
+        look_ahead(start, config, run.num_rounds)
     last, is_plateau = turn_until_done(start, run, config)
     claim = make_claim(last, config, is_plateau)
     publish(Home(home), run, State.PLATEAU if is_plateau else State.FINISHED)
@@ -83,8 +90,23 @@ def turn_until_done(start: Turn, run: Run, config: Config) -> tuple[Turn, bool]:
         if is_plateau or is_done:
             break
         if not turn.lake.has("rounds", turn.key):
-            turn_wheel(turn, harder(config, refusals))
+            give_way(turn)
+            turn_wheel(turn, choose_effort(turn, config, refusals))
     return replace(start, round=number - 1), is_plateau
+
+
+def give_way(turn: Turn) -> None:
+    """Let a retrain, or whoever else waits to write, go first."""
+    turn.home.give_way(Waiting(watcher().say, words=f"{turn.label}  gives way to {{holder}}"))
+
+
+def choose_effort(turn: Turn, config: Config, refusals: int) -> Config:
+    """The settings of a round; that they search harder than was configured is told."""
+    chosen = harder(config, refusals)
+    if chosen != config:
+        words = f"refusals in a row: {refusals}; it searches harder, with {chosen.search.samples} samples a problem"
+        watcher().say(f"{turn.label:<8} {words}")
+    return chosen
 
 
 def harder(config: Config, refusals: int) -> Config:
@@ -106,3 +128,17 @@ def make_claim(turn: Turn, config: Config, is_plateau: bool) -> Claim:
         f"(p = {compared.p_value:.2g})"
     )
     return Claim(initial=initial, champion=champion, is_plateau=is_plateau, evidence=evidence)
+
+
+def conclude(claim: Claim) -> str:
+    """The claim, with its size and interval."""
+    head = "The wheel is on a plateau." if claim.is_plateau else "The run is done."
+    return "\n".join(
+        [
+            "",
+            f"{head} On the final problems, which nothing was trained or chosen on:",
+            f"  initial policy  {show_evaluation(asdict(claim.initial))}",
+            f"  champion        {show_evaluation(asdict(claim.champion))}",
+            f"  the champion {claim.evidence}",
+        ]
+    )

@@ -1,67 +1,69 @@
-"""`flywheel run`: turn a run, show it, and say what it came to. Imports prefect."""
+"""`flywheel run` and `retrain`: do it, show it, and say what it came to. Imports prefect."""
 
 import shutil
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 
-from flows.commands import show_evaluation
 from flows.display import Display
-from flows.flywheel import Claim, spin
+from flows.flywheel import conclude, spin
 from flows.interrupt import STOPPED
-from flows.runs import FOREVER
+from flows.retrain import conclude_retrain, retrain
+from flows.runs import FOREVER, count_rounds, disk_need
 from flows.server import Server
 from flows.stages import watched_by
-from flows.terminal import shorten
 from storage import history
-from storage.home import Home
+from storage.home import Home, megabytes
 from storage.records import Run
 from storage.warehouse import Warehouse
 from tasks.progress import StoppedError, heard_by, is_stopping
+from tasks.wording import shorten
 
 ERROR_CHARS = 300
 
 
 def launch(home: Home, run: Run, server: Server) -> int:
     """Turn it; gives the exit status."""
+    return present(greet(home, run), lambda: "\n".join([conclude(spin(home, run)), what_next()]), server, again="run")
+
+
+def launch_retrain(home: Home, run: Run, server: Server) -> int:
+    """Retrain; gives the exit status."""
+    greeting = f"retrain {run.run_id[:6]} of {run.line} after round {run.first_round}. Home: {home.root}"
+    return present(greeting, lambda: conclude_retrain(retrain(home.root, run.run_id)), server, again="retrain")
+
+
+def present(greeting: str, work: Callable[[], str], server: Server, again: str) -> int:
+    """Show the work as it goes, and what it came to; gives the exit status."""
     with Display() as display:
-        display.say(greet(home, run))
+        display.say(greeting)
         try:
             server.wait()
             with watched_by(display), heard_by(display):
-                claim = spin(home, run)
+                conclusion = work()
         except Exception as error:
             if not is_stopping():
                 raise
             if not isinstance(error, StoppedError):  # a process of the pool may fail of the same Ctrl-C
                 display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
-            display.say(f"Stopped. Nothing is lost: `{program()} run`, with the same settings, goes on from here.")
+            display.say(f"Stopped. Nothing is lost: `{program()} {again}`, with the same settings, goes on from here.")
             return STOPPED
-        display.say(conclude(claim))
+        display.say(conclusion)
     return 0
 
 
 def greet(home: Home, run: Run) -> str:
     """Where it is and what it is about to do."""
     done = history.num_rounds_done(Warehouse(home), run.run_id)
-    asked = f"{run.num_rounds} rounds" if run.num_rounds != FOREVER else "rounds for ever"
+    asked, need = count_rounds(run.num_rounds), disk_need(home, run)
     state = f"goes on after {done} of {asked}" if done else f"begins: {asked} from round {run.first_round}"
-    return f"run {run.run_id[:6]} of {run.line} {state}. Home: {home.root}"
+    disk = f", about {megabytes(need)} of disk{' a round' if run.num_rounds == FOREVER else ''}" if need else ""
+    return f"run {run.run_id[:6]} of {run.line} {state}{disk}. Home: {home.root}"
 
 
-def conclude(claim: Claim) -> str:
-    """The claim, with its size and interval."""
+def what_next() -> str:
+    """Commands that people look for now."""
     name = program()
-    head = "The wheel is on a plateau." if claim.is_plateau else "The run is done."
-    return "\n".join(
-        [
-            "",
-            f"{head} On the final problems, which nothing was trained or chosen on:",
-            f"  initial policy  {show_evaluation(asdict(claim.initial))}",
-            f"  champion        {show_evaluation(asdict(claim.champion))}",
-            f"  the champion {claim.evidence}",
-            f"Next: `{name} history`, `{name} solve`, or `{name} run` again, which goes on from the champion.",
-        ]
-    )
+    return f"Next: `{name} history`, `{name} solve`, or `{name} run` again, which goes on from the champion."
 
 
 def program() -> str:

@@ -4,11 +4,19 @@ Prefect lives in the home, offline, telling nobody, whatever the caller's shell 
 and shows; the lake alone decides what is done, so its folder may be deleted.
 """
 
+import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from flows.server import Server
-from storage.home import Home
+from flows.config_layers import SERVED_VARIABLE
+from flows.server import Server, ServerError, bypass_proxy
+from storage.home import HOME_VARIABLE, Home, HomeBusyError, default_home
+
+SERVED = "served"
+"""The file of the home that says where it is served."""
 
 SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -27,11 +35,56 @@ THREADS = {"GOMP_SPINCOUNT": "3000"}
 
 
 def start_prefect(home: Home) -> Server:
-    """Make the settings, and start a server under them."""
+    """Make the settings; under them the server that `flywheel serve` has for this home, else one of our own."""
     settle(home)
-    server = Server.start(home.logs / "prefect.log")
+    server = find_served(home) or Server.start(home.logs / "prefect.log")
     os.environ["PREFECT_API_URL"] = server.api
     return server
+
+
+@contextmanager
+def serve_prefect(home: Home, port: int, url: str) -> Iterator[Server]:
+    """A server with its UI for whoever comes, or the one at `url`, told to other commands of the home meanwhile.
+
+    Raises ServerError where the home has one already, or it cannot be had.
+    """
+    settle(home)
+    try:
+        with home.claim(SERVED) as claimed:
+            server = Server(api=url) if url else Server.start(home.logs / "server.log", port, with_ui=True)
+            os.environ["PREFECT_API_URL"] = server.api
+            server.wait()
+            claimed(server.api)
+            yield server
+    except HomeBusyError as error:
+        served = find_served(home)
+        where = f" at {served.ui}" if served else ""
+        raise ServerError(
+            f"this home is served already{where}; stop that `flywheel serve` to start another."
+        ) from error
+
+
+def find_served(home: Home) -> Server | None:
+    """The server of a `flywheel serve` that is at work for this home."""
+    if api := home.claimed(SERVED):
+        bypass_proxy()
+        return Server(api=api)
+    return None
+
+
+def ignored() -> Iterator[str]:
+    """What of the shell's Prefect settings is not followed, a line each; call it before they are dropped."""
+    for name in sorted(name for name in os.environ if name.startswith("PREFECT_")):
+        yield f"ignored: {name} of the shell; serve.url joins another server"
+    if os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY"):
+        yield "ignored: the shell's http_proxy, for this machine's own server"
+
+
+def pass_on(path: Path | None, sets: Sequence[str]) -> None:
+    """Have the flow runs of `flywheel serve` read the settings that it was given itself, and find the same home."""
+    given = {"path": str(path.absolute()) if path else None, "sets": list(sets)}
+    os.environ[SERVED_VARIABLE] = json.dumps(given)
+    os.environ[HOME_VARIABLE] = str(default_home().absolute())
 
 
 def settle(home: Home) -> None:

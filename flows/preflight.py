@@ -4,6 +4,7 @@ It tells an estimate of time, disk and memory, and stops with advice when nothin
 is solved, for then nothing would be learnt, or when too much is cut off.
 """
 
+import os
 import resource
 from dataclasses import replace
 from time import monotonic
@@ -11,18 +12,22 @@ from typing import Any
 
 from flows.config import Config
 from flows.round import prepared, search_shards
+from flows.runs import FOREVER, count_rounds
 from flows.stages import Stages
-from flows.terminal import minutes, shorten
+from models.policy.load import choose_device
 from storage import history
 from storage.home import megabytes
 from storage.records import Checkpoint
 from tasks.evaluate import PASS_SAMPLES
 from tasks.sample import sample
-from tasks.search import Shard
+from tasks.search import Shard, cut
 from tasks.turn import Turn
+from tasks.wording import minutes, shorten
 
 NUM_PROBLEMS = 64
 """Fewer where a round has fewer."""
+NUM_SAMPLES = 8
+"""Attempts at each, whatever a round makes."""
 MAX_TRUNCATED = 0.2
 SHOWN_CHARS = 300
 
@@ -31,20 +36,25 @@ class HopelessError(ValueError):
     """The wheel would turn for nothing; the message says what to change."""
 
 
-def look_ahead(turn: Turn, config: Config) -> None:
+def look_ahead(turn: Turn, config: Config, num_rounds: int) -> None:
     """Raises HopelessError when the wheel would turn for nothing, DiskFullError when it would not fit."""
     stages = Stages.of(turn, config)
     with stages("preflight"):
-        num_problems = choose_problems(turn, config)
-        champion_id = turn.registry.champion(turn.line)
-        search_shards(turn, champion_id, [Shard(index=0, first=0, last=1)], config)  # loads the policy
-        started = monotonic()
-        search_shards(turn, champion_id, [Shard(index=1, first=1, last=num_problems)], config)
-        seconds = monotonic() - started
+        answer_s = try_problems(turn, config, choose_problems(turn, config))
     found = history.preflight(turn.warehouse, turn.run_id)
-    for line in [*describe(found), estimate(turn, config, found, seconds)]:
+    for line in [*describe(found), estimate(turn, config, num_rounds, found, answer_s)]:
         stages.watcher.say(line)
     check(found, config)
+
+
+def try_problems(turn: Turn, config: Config, num_problems: int) -> float:
+    """Search them; gives the seconds that an answer took, 0 where none was generated, for all were there before."""
+    few = config.model_copy(update={"search": replace(config.search, samples=NUM_SAMPLES)})
+    champion_id = turn.registry.champion(turn.line)
+    search_shards(turn, champion_id, [Shard(index=0, first=0, last=1)], few)  # loads the policy
+    started = monotonic()
+    (found,) = search_shards(turn, champion_id, [Shard(index=1, first=1, last=num_problems)], few)
+    return (monotonic() - started) / found.tried if found.tokens else 0.0
 
 
 def choose_problems(turn: Turn, config: Config) -> int:
@@ -81,34 +91,54 @@ def check(found: dict[str, Any], config: Config) -> None:
         )
 
 
-def estimate(turn: Turn, config: Config, found: dict[str, Any], search_s: float) -> str:
-    """What the run will take, in a line; rough, for lengths and speeds change as the policy learns."""
-    rounds = config.run.rounds
+def estimate(turn: Turn, config: Config, num_rounds: int, found: dict[str, Any], answer_s: float) -> str:
+    """What the run will take, in a line, or one round where it has no end; rough, for lengths and speeds change."""
+    rounds = 1 if num_rounds == FOREVER else num_rounds
     initial = turn.registry.lineage(turn.registry.champion(turn.line))[-1]
-    answers = rounds * num_answers(config)
-    answering_s = search_s * answers / found["num_trajectories"]
-    training_s = num_learnt(config, found) * seconds_a_token(initial)
-    disk = round(answers * bytes_an_answer(turn, found) + 2 * rounds * folder_bytes(turn, initial))
-    turn.home.require_space(disk, f"a run of {rounds} rounds", floor_bytes=config.run.min_free_mb * 10**6)
+    searched, evaluated = rounds * num_searched(config), rounds * num_evaluated(config)
+    answering_s = answer_s * (searched / num_busy(config) + evaluated)
+    training_s = num_learnt(config, rounds, found) * seconds_a_token(initial)
+    disk = round((searched + evaluated) * bytes_an_answer(turn, found) + 2 * rounds * folder_bytes(turn, initial))
+    turn.home.require_space(disk, f"a run of {count_rounds(rounds)}", floor_bytes=config.run.min_free_mb * 10**6)
     return (
-        f"estimate for {rounds} rounds: about {minutes(answering_s + training_s)}"
-        f"{'' if initial.seconds else ' without training'}, {megabytes(disk)} of disk "
-        f"({megabytes(turn.home.free_bytes())} free), memory so far {megabytes(peak_bytes())}"
+        f"rough estimate for {count_rounds(rounds)}: {tell_time(answering_s, training_s)}, {megabytes(disk)} of disk "
+        f"({megabytes(turn.home.free_bytes())} free); peak memory of this process so far: {megabytes(peak_bytes())}"
     )
 
 
-def num_answers(config: Config) -> int:
-    """Answers that a round generates, in search and in the evaluation of its candidate."""
-    sampled = PASS_SAMPLES * min(config.evaluation.pass_problems, config.splits.benchmark)
-    return config.curriculum.problems * config.search.samples + config.splits.benchmark + sampled
+def tell_time(answering_s: float, training_s: float) -> str:
+    """`about 7 minutes`, and what is not in it, for that nobody timed here."""
+    if not answering_s + training_s:
+        return "time unknown"
+    lacking = "" if answering_s and training_s else " without training" if answering_s else " without search"
+    return f"about {minutes(answering_s + training_s)}{lacking}"
 
 
-def num_learnt(config: Config, found: dict[str, Any]) -> float:
+def num_searched(config: Config) -> int:
+    """Answers that a round's search generates."""
+    return config.curriculum.problems * config.search.samples
+
+
+def num_evaluated(config: Config) -> int:
+    """Answers that the evaluation of a round's candidate generates, one problem after another."""
+    return config.splits.benchmark + PASS_SAMPLES * min(config.evaluation.pass_problems, config.splits.benchmark)
+
+
+def num_busy(config: Config) -> int:
+    """Search shards of a round at work side by side, on a CPU no more than there are cores for their threads."""
+    at_once = min(config.run.workers, len(cut(config.curriculum.problems, config.run.shard_problems)))
+    if choose_device(config.policy.device) != "cpu":
+        return at_once
+    cores = os.cpu_count() or 1
+    return max(1, min(at_once, cores // (config.policy.threads or cores)))
+
+
+def num_learnt(config: Config, rounds: int, found: dict[str, Any]) -> float:
     """Tokens that a run trains on, prompts as long as answers: each round on what it kept, and those before it."""
     kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
     a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
     fade = config.learning.fade
-    return float(sum(a_round * fade**age for number in range(config.run.rounds) for age in range(number + 1)))
+    return float(sum(a_round * fade**age for number in range(rounds) for age in range(number + 1)))
 
 
 def seconds_a_token(initial: Checkpoint) -> float:

@@ -13,11 +13,12 @@ from prefect.futures import PrefectFuture
 from flows.config import Config
 from flows.stages import Stages
 from storage.records import Evaluation, Promotion, Round, Split, now
+from storage.registry import LostRaceError
 from tasks.child import ask_children_to_stop
 from tasks.evaluate import evaluate
 from tasks.filter import select
 from tasks.finetune import train
-from tasks.progress import StoppedError, check_stop
+from tasks.progress import Progress, StoppedError, check_stop, report
 from tasks.promote import promote
 from tasks.report import close_round
 from tasks.sample import sample
@@ -44,12 +45,7 @@ def turn_wheel(turn: Turn, config: Config) -> Round:
         selection_id = prepared(select, f"{turn.label} · filter", config)(turn, config.filter)
     with stages("finetune"):
         candidate_id = make_candidate(turn, champion_id, selection_id, config)
-    with stages("evaluate"):
-        candidate = measure(turn, candidate_id, Split.BENCHMARK, config)
-        champion = measure(turn, champion_id, Split.BENCHMARK, config)
-    with stages("promote"):
-        decide = prepared(promote, f"{turn.label} · promote", config)
-        promotion = decide(turn, candidate, champion, config.gate)
+    promotion, _ = judge(turn, candidate_id, stages, config)
     return close(turn, promotion, stages, config, started_at=started_at, seconds=monotonic() - started)
 
 
@@ -63,31 +59,35 @@ def prepared(stage: Task[P, R], name: str, config: Config) -> Task[P, R]:
     )
 
 
-def search_shards(turn: Turn, checkpoint_id: str, shards: Sequence[Shard], config: Config) -> None:
-    """Search every shard, as many at a time as the flow's task runner has room for."""
+def search_shards(turn: Turn, checkpoint_id: str, shards: Sequence[Shard], config: Config) -> list[Progress]:
+    """Search every shard, as many at a time as the flow's task runner has room for; gives what each came to."""
     futures = [
-        prepared(search, f"{turn.label} · search {shard.index + 1} of {len(shards)}", config).submit(
+        prepared(search, f"{turn.label} · search {shard.index + 1} of {shards[-1].index + 1}", config).submit(
             turn, shard, checkpoint_id, config.policy, config.search
         )
         for shard in shards
     ]
     try:
-        finish(futures)
+        return finish(futures)
     except StoppedError:
         ask_children_to_stop()
         raise
 
 
-def finish(futures: Sequence[PrefectFuture[None]]) -> None:
-    """Wait for all; raises what one of them raises, and StoppedError where the work should stop."""
-    done: SimpleQueue[PrefectFuture[None]] = SimpleQueue()
+def finish(futures: Sequence[PrefectFuture[Progress]]) -> list[Progress]:
+    """Wait for all, and report each as it ends, for a process of its own is heard by nobody.
+
+    Raises what one of them raises, and StoppedError where the work should stop.
+    """
+    done: SimpleQueue[PrefectFuture[Progress]] = SimpleQueue()
     for future in futures:
         future.add_done_callback(done.put)
     for _ in futures:
-        first_of(done).result()
+        report(first_of(done).result())
+    return [future.result() for future in futures]
 
 
-def first_of(done: "SimpleQueue[PrefectFuture[None]]") -> PrefectFuture[None]:
+def first_of(done: "SimpleQueue[PrefectFuture[Progress]]") -> PrefectFuture[Progress]:
     """The next that ends. Raises StoppedError where the work should stop."""
     while True:
         check_stop()
@@ -103,6 +103,20 @@ def make_candidate(turn: Turn, champion_id: str, selection_id: str, config: Conf
     return finetune(turn, parent.checkpoint_id, selection_id, config.learning, config.policy.device)
 
 
+def judge(turn: Turn, candidate_id: str, stages: Stages, config: Config) -> tuple[Promotion, Evaluation]:
+    """The gate's decision on a candidate, and its evaluation; asked again where another champion came meanwhile."""
+    decide = prepared(promote, f"{turn.label} · promote", config)
+    while True:
+        with stages("evaluate"):
+            candidate = measure(turn, candidate_id, Split.BENCHMARK, config)
+            champion = measure(turn, turn.registry.champion(turn.line), Split.BENCHMARK, config)
+        try:
+            with stages("promote"):
+                return decide(turn, candidate, champion, config.gate), candidate
+        except LostRaceError as lost:
+            stages.watcher.say(f"{turn.label}  gated again: {lost}")
+
+
 def measure(turn: Turn, checkpoint_id: str, split: Split, config: Config) -> Evaluation:
     """Evaluate a checkpoint on a split, or read how it did."""
     ask = prepared(evaluate, f"{turn.label} · evaluate {checkpoint_id[:6]} on {split}", config)
@@ -113,7 +127,7 @@ def close(
     turn: Turn, promotion: Promotion, stages: Stages, config: Config, *, started_at: datetime, seconds: float
 ) -> Round:
     """Write the round's row, and tell of it."""
-    report = prepared(close_round, f"{turn.label} · report", config)
-    row = report(turn, promotion, stages.seconds, started_at, seconds)
+    write = prepared(close_round, f"{turn.label} · report", config)
+    row = write(turn, promotion, stages.seconds, started_at, seconds)
     stages.watcher.tell_round(row, turn)
     return row

@@ -16,6 +16,8 @@ from storage.home import Home
 from storage.lake import Lake
 from storage.problems import open_source
 from storage.records import Run, State, make_id, now
+from storage.registry import Registry
+from storage.sources.file import FileProblems
 from storage.warehouse import Warehouse
 
 FOREVER = 0
@@ -29,10 +31,24 @@ class RunError(ValueError):
 
 def line_of(config: Config) -> str:
     """The line's name: `countdown-scratch-1f3a9c`."""
-    identity = {name: getattr(config, name) for name in SHAPED_BY if name != "scratch" or config.is_scratch}
-    digest = make_id("line", identity, config.policy.model)[:6]
-    model = config.policy.model.rstrip("/").rpartition("/")[2]
-    return f"{slug(config.problems.kind)}-{slug(model)}-{digest}"
+    bare = without_folders(config)
+    identity = {name: getattr(bare, name) for name in SHAPED_BY if name != "scratch" or config.is_scratch}
+    digest = make_id("line", identity, bare.policy.model)[:6]
+    return f"{slug(config.problems.kind)}-{slug(bare.policy.model)}-{digest}"
+
+
+def without_folders(config: Config) -> Config:
+    """The same with every file, and the model, by its name alone: moved, it is the same."""
+    problems, policy, initialization = config.problems, config.policy, config.initialization
+    if isinstance(problems, FileProblems):
+        benchmark = problems.benchmark_path
+        problems = replace(problems, path=Path(problems.path.name), benchmark_path=benchmark and Path(benchmark.name))
+    bare = {
+        "problems": problems,
+        "policy": replace(policy, model=Path(policy.model).name),
+        "initialization": replace(initialization, file=Path(initialization.file).name),
+    }
+    return config.model_copy(update=bare)
 
 
 def slug(text: str) -> str:
@@ -40,23 +56,23 @@ def slug(text: str) -> str:
     return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in text.lower()).split())[:40]
 
 
-def begin_run(home: Home, config: Config, *, num_rounds: int, is_new: bool = False) -> Run:
+def begin_run(home: Home, config: Config, *, num_rounds: int | None = None, is_new: bool = False) -> Run:
     """The unfinished run of a home, else a new one. Raises ValueError where that is not what is asked for.
 
-    Raises DiskFullError where less than the floor is free.
+    Where no number of rounds is asked for, a run has its own, and a new one the configured. Raises DiskFullError
+    where less than the floor is free, or would be.
     """
     home.require_space(0, "a run", floor_bytes=config.run.min_free_mb * 10**6)
     last = history.last_run(Warehouse(home))
+    if last is not None:
+        check_line(last, config)
     if last is not None and last.state == State.RUNNING and not is_new:
-        check_line(last, config)
         check_unchanged(last, config, num_rounds)
-        return last
-    if last is None:
-        check_inputs(config)
-    else:
-        check_line(last, config)
-        check_initialization(last, config)
-    run = make_run(Warehouse(home), config, num_rounds)
+        require_room(home, last, config)
+        return relocate(home, last, config)
+    check_beginning(home, last, config)
+    run = make_run(Warehouse(home), config, config.run.rounds if num_rounds is None else num_rounds)
+    require_room(home, run, config)
     if last is not None and last.state == State.RUNNING:
         publish(home, last, State.ABANDONED)
     return publish(home, run, State.RUNNING)
@@ -85,8 +101,48 @@ def publish(home: Home, run: Run, state: State) -> Run:
     return row
 
 
+def relocate(home: Home, run: Run, config: Config) -> Run:
+    """An unfinished run with its files where they are now: written where they were moved."""
+    old = from_json(run.config)
+    moved = config.model_copy(update={"run": old.run, "serve": old.serve})
+    if moved == old:
+        return run
+    row, lake = replace(run, config=to_json(moved), created_at=now()), Lake(home)
+    num_moves = sum(key.startswith(f"{run.run_id}-moved-") for key in lake.keys("runs"))
+    lake.publish("runs", f"{run.run_id}-moved-{num_moves}", [row])
+    return row
+
+
+def require_room(home: Home, run: Run, config: Config) -> None:
+    """Raises DiskFullError where what is left of a run would not fit."""
+    purpose = "a round" if run.num_rounds == FOREVER else f"what is left of a run of {count_rounds(run.num_rounds)}"
+    home.require_space(disk_need(home, run), purpose, floor_bytes=config.run.min_free_mb * 10**6)
+
+
+def disk_need(home: Home, run: Run) -> int:
+    """Bytes that what is left of a run takes, by what the rounds before took; 0 before the first. For ever is one."""
+    warehouse = Warehouse(home)
+    num_closed = history.next_round(warehouse, run.line) - 1
+    num_left = 1 if run.num_rounds == FOREVER else run.num_rounds - history.num_rounds_done(warehouse, run.run_id)
+    files = (path for folder in (home.lake, home.checkpoints) for path in folder.rglob("*") if path.is_file())
+    return num_left * sum(path.stat().st_size for path in files) // num_closed if num_closed else 0
+
+
+def count_rounds(num: int) -> str:
+    """`1 round`, `6 rounds`, `rounds for ever`."""
+    return "rounds for ever" if num == FOREVER else f"{num} round{'' if num == 1 else 's'}"
+
+
+def check_beginning(home: Home, last: Run | None, config: Config) -> None:
+    """Raises ValueError where a new run cannot begin so."""
+    if last is not None and Registry(home).latest(last.line) is not None:
+        check_initialization(last, config)
+    else:
+        check_inputs(config)
+
+
 def check_inputs(config: Config) -> None:
-    """Raises ValueError where a line cannot begin: what is told before the first run leaves the home as it was."""
+    """Raises ValueError where a line cannot begin: what is told before a run leaves the home as it was."""
     open_source(config.problems, config.splits).reserved()
     if config.initialization.file:
         for _ in file_demonstrations(Path(config.initialization.file)):
@@ -99,22 +155,28 @@ def check_inputs(config: Config) -> None:
 
 def check_line(last: Run, config: Config) -> None:
     """Raises RunError where the home holds another line than the configuration makes."""
-    line = line_of(config)
-    if last.line != line:
+    if last.line != line_of(config) or not is_same_model(last, config):
         shaping = (*(f"{section}." for section in SHAPED_BY), "policy.model:")
         changed = "; ".join(text for text in differences(from_json(last.config), config) if text.startswith(shaping))
         raise RunError(
-            f"this home holds the line {last.line}, and the configuration makes the line {line} ({changed}). "
+            f"this home holds the line {last.line}, and the configuration makes another ({changed}). "
             "Give it a home of its own: FLYWHEEL_HOME=DIR; or take the change back."
         )
+
+
+def is_same_model(last: Run, config: Config) -> bool:
+    """Whether a model of the same name may be the same: as it was, or in a folder, where people may have moved it."""
+    was, is_now = json.loads(last.config)["policy"]["model"], config.policy.model
+    return is_now == was or Path(is_now).expanduser().is_dir()
 
 
 def check_initialization(last: Run, config: Config) -> None:
     """Raises RunError where a line's initial policy, which is made, is asked to be made otherwise."""
     was, usual = json.loads(last.config)["initialization"], asdict(Config().initialization)
+    was["file"] = Path(was.get("file", "")).name
     changed = [
         f"initialization.{key}: {was.get(key)} → {value}"
-        for key, value in asdict(config.initialization).items()
+        for key, value in asdict(without_folders(config).initialization).items()
         if value not in (was.get(key), usual[key])  # the default of another version is nobody's wish
     ]
     if changed:
@@ -124,10 +186,11 @@ def check_initialization(last: Run, config: Config) -> None:
         )
 
 
-def check_unchanged(run: Run, config: Config, num_rounds: int) -> None:
+def check_unchanged(run: Run, config: Config, num_rounds: int | None) -> None:
     """Raises RunError where an unfinished run is asked to go on under other settings."""
-    changed = [line for line in differences(from_json(run.config), config) if not line.startswith("run.rounds:")]
-    if run.num_rounds != num_rounds:
+    old, new = without_folders(from_json(run.config)), without_folders(config)
+    changed = [line for line in differences(old, new) if not line.startswith("run.rounds:")]
+    if num_rounds not in (None, run.num_rounds):
         changed.append(f"rounds: {run.num_rounds or 'for ever'} → {num_rounds or 'for ever'}")
     if changed:
         listed = "\n".join(f"  {line}" for line in changed)

@@ -58,6 +58,11 @@ def watched_by(watcher: Watcher) -> Iterator[None]:
         _watchers.remove(watcher)
 
 
+def watcher() -> Watcher:
+    """Whoever looks now."""
+    return _watchers[-1]
+
+
 @dataclass(kw_only=True)
 class Stages:
     """Stages of one turn: `with stages("search"): …`."""
@@ -72,7 +77,7 @@ class Stages:
     @classmethod
     def of(cls, turn: Turn, config: Config) -> "Stages":
         """The stages of a turn, for whoever looks now."""
-        return cls(label=turn.label, watcher=_watchers[-1], home=turn.home, floor_bytes=config.run.min_free_mb * 10**6)
+        return cls(label=turn.label, watcher=watcher(), home=turn.home, floor_bytes=config.run.min_free_mb * 10**6)
 
     @contextmanager
     def __call__(self, stage: str, total: int | None = None) -> Iterator[None]:

@@ -8,9 +8,12 @@ from statistics import fmean
 from storage.countdown import CountdownProblems, brute_force, uniform_play
 from storage.problems import ProblemSettings
 from storage.records import Problem
+from storage.sources.gym import GymProblems
 from storage.warehouse import Warehouse
 
 MAX_WALKS = 20_000
+GYM_TARGETS = {"min_target": 100, "max_target": 999}
+"""The targets of reasoning-gym's Countdown where its params say no others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,12 +27,21 @@ class Chance:
 
 
 def measure_chance(settings: ProblemSettings, problems: Sequence[Problem]) -> Chance:
-    """Play and try on these very problems; about a second for 2,000 of three numbers."""
-    if not isinstance(settings, CountdownProblems) or not problems:
+    """Play and try on these very problems; about a second for 2,000 of three numbers, a minute for those of six."""
+    if not problems or any(problem.verifier != "countdown" for problem in problems):
         return Chance()
-    play = partial(uniform_play, targets=settings.targets)
+    play = partial(uniform_play, targets=targets_of(settings))
     walks = [num_walks if hit else MAX_WALKS for hit, num_walks in (brute_force(p, MAX_WALKS) for p in problems)]
     return Chance(uniform_play=fmean(map(play, problems)), brute_force=fmean(walks))
+
+
+def targets_of(settings: ProblemSettings) -> range:
+    """Every target that a Countdown problem of this source may have."""
+    if isinstance(settings, CountdownProblems):
+        return settings.targets
+    assert isinstance(settings, GymProblems), f"{settings.kind} makes no Countdown problems"
+    said = GYM_TARGETS | settings.params
+    return range(said["min_target"], said["max_target"] + 1)
 
 
 def known_chance(warehouse: Warehouse, line: str, split: str) -> Chance | None:

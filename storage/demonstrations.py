@@ -7,7 +7,8 @@ marks of the grammar: `!` starts an alternative, `?` checks the step before it,
 `~` takes it back and corrects it (https://arxiv.org/abs/2412.14135, section 3).
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,13 +22,17 @@ from storage.countdown import (
     random_end,
     random_walk,
 )
+from storage.records import Problem
 from storage.sources.countdown import game_fields
 from storage.sources.rows import read_rows
+from storage.sources.source import canonical_text
 
 CHARACTERS = "0123456789+-*/=,;?!~> "
 """What a Countdown text may be written in."""
 PATIENCE = 10_000
 """Draws of numbers in a row that may be of no use; a fifth are the demonstrations'."""
+NUMBERS = re.compile(r"[0-9]+(?:[ ,]+[0-9]+)+")
+"""Numbers in a row, as a Countdown problem lists them."""
 INVERSES = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
@@ -90,6 +95,24 @@ def file_demonstrations(path: Path) -> Iterator[Demonstration]:
                 f"{place} has {found}; expected a prompt and a completion, both texts with something in them."
             )
         yield Demonstration(prompt=row["prompt"], completion=row["completion"])
+
+
+def keep_apart(demonstrations: Iterable[Demonstration], reserved: Iterable[Problem]) -> list[Demonstration]:
+    """The demonstrations that ask none of the reserved problems, neither by its prompt nor by its question."""
+    asked = {ask(text, problem.verifier) for problem in reserved for text in (problem.prompt, problem.question)}
+    verifiers = {verifier for _, verifier in asked}
+    return [each for each in demonstrations if asked.isdisjoint(ask(each.prompt, verifier) for verifier in verifiers)]
+
+
+def ask(text: str, verifier: str) -> tuple[str, str]:
+    """What tells whether two texts ask the same: not their white space, nor the order of a Countdown game's numbers."""
+    text = canonical_text(text)
+    return (NUMBERS.sub(sort_numbers, text) if verifier == "countdown" else text), verifier
+
+
+def sort_numbers(found: re.Match[str]) -> str:
+    """`7, 26, 4` in an order of their own: `26 4 7`."""
+    return " ".join(sorted(re.findall("[0-9]+", found[0])))
 
 
 Walks = Iterator[list[Move]]

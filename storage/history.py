@@ -3,7 +3,7 @@
 from typing import Any
 
 from storage.lake import to_records
-from storage.records import Run
+from storage.records import Kind, Run
 from storage.warehouse import Warehouse
 
 
@@ -18,9 +18,26 @@ def rounds(warehouse: Warehouse) -> list[dict[str, Any]]:
     return warehouse.query("SELECT * FROM history").to_dicts()
 
 
-def last_run(warehouse: Warehouse) -> Run | None:
-    """The newest run as it stands; None before the first."""
-    found = warehouse.query("SELECT * FROM current_runs ORDER BY started_at DESC, run_id LIMIT 1")
+def champions(warehouse: Warehouse) -> list[str]:
+    """The checkpoint that is champion now, of each line."""
+    found = warehouse.query("SELECT champion_id FROM champions ORDER BY line")
+    return [str(champion) for champion in found["champion_id"]]
+
+
+def rollbacks(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """Who made an earlier champion the champion again: after which round, to that of which, and why."""
+    return warehouse.query("""
+        SELECT promotions.round, checkpoints.round AS back_to, decided_by, reason
+        FROM promotions JOIN checkpoints ON checkpoints.checkpoint_id = promotions.champion_id
+        WHERE verdict = 'rolled_back'
+        ORDER BY promotions.line, sequence""").to_dicts()
+
+
+def last_run(warehouse: Warehouse, kind: Kind = Kind.ROUNDS) -> Run | None:
+    """The newest run of a kind as it stands; None before the first."""
+    found = warehouse.query(
+        "SELECT * FROM current_runs WHERE kind = $kind ORDER BY started_at DESC, run_id LIMIT 1", kind=kind
+    )
     return next(iter(to_records("runs", found)), None)
 
 
@@ -44,6 +61,18 @@ def num_rounds_done(warehouse: Warehouse, run_id: str) -> int:
     """Rounds of a run that are closed, round 0 aside."""
     found = warehouse.query("SELECT count(*) AS n FROM rounds WHERE run_id = $run_id AND round > 0", run_id=run_id)
     return int(found["n"].item())
+
+
+def shard_counts(warehouse: Warehouse, *, run_id: str, round: int, shard: int) -> dict[str, int]:
+    """Of a search shard that is published the problems done, the answers tried and those solved."""
+    (counts,) = warehouse.query(
+        "SELECT count(DISTINCT problem_id) AS done, count(*) AS tried, count_if(solved)::BIGINT AS solved "
+        "FROM trajectories WHERE run_id = $run_id AND round = $round AND shard = $shard",
+        run_id=run_id,
+        round=round,
+        shard=shard,
+    ).to_dicts()
+    return counts
 
 
 def refusals_in_a_row(warehouse: Warehouse, line: str) -> int:

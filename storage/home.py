@@ -13,9 +13,10 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from storage.records import now
@@ -25,6 +26,10 @@ HOME_VARIABLE = "FLYWHEEL_HOME"
 DEFAULT_HOME = ".flywheel"
 IDENTITY = "home.json"
 WRITER_LOCK = "writer.lock"
+QUEUE_LOCK = "queue.lock"
+"""Shared by all who wait to write."""
+LOOK_S = 0.2
+"""Seconds between looks at a lock that another holds."""
 FOLDERS = ("lake", "checkpoints", "prefect", "logs", "tmp", "report")
 OWNER_ONLY_FOLDER = 0o700
 OWNER_ONLY_FILE = 0o600
@@ -44,13 +49,13 @@ class DiskFullError(HomeError):
     """There is, or would be, too little room on the home's disk."""
 
 
-_held_locks: set[int] = set()
+_held_locks: dict[Path, int] = {}
 
 
 def _drop_locks_in_child() -> None:
     """A forked child shares its parent's lock; left open, it would hold the home after the parent's death."""
     while _held_locks:
-        os.close(_held_locks.pop())
+        os.close(_held_locks.popitem()[1])
 
 
 os.register_at_fork(after_in_child=_drop_locks_in_child)
@@ -118,6 +123,16 @@ class Home:
         return self.root / "report"
 
     @property
+    def published(self) -> Path:
+        """The database for other tools; made anew from the lake where it is missing."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def queries(self) -> Path:
+        """A person's own named queries; there where the person made it."""
+        return self.root / "queries"
+
+    @property
     def home_id(self) -> str:
         """Stays the same wherever the home is moved."""
         return str(self._identity()["home_id"])
@@ -137,19 +152,66 @@ class Home:
         return full.relative_to(self.root).as_posix()
 
     @contextlib.contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Be the one writer of this home; HomeBusyError says who is when that is another.
 
-        The kernel frees the lock however its holder dies. It is not passed to
-        programs the holder starts, and forked children let go of it at once.
+        With `on_wait` it is waited for instead, until that one ends or gives way: `on_wait` is told who it is, at
+        each look, and ends the wait by raising. The kernel frees the lock however its holder dies. It is not passed
+        to programs the holder starts, and forked children let go of it at once.
         """
-        lock = self._open_lock()
-        self._take(lock)
+        lock = self._open_lock(WRITER_LOCK)
+        try:
+            self._take(lock) if on_wait is None else self._queue(lock, on_wait)
+        except BaseException:
+            os.close(lock)
+            raise
+        _held_locks[self.root] = lock
         try:
             clear_folder(self.tmp)
             yield
         finally:
-            _release(lock)
+            _release(self.root, lock)
+
+    def give_way(self, on_wait: Callable[[str], None]) -> None:
+        """As the writer, with nothing half done: let those who wait write first, told of and ended as in `writer`."""
+        lock = _held_locks[self.root]
+        if self._has_queue():
+            os.ftruncate(lock, 0)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            while self._has_queue():
+                on_wait(_describe_holder(lock))
+                sleep(LOOK_S)
+            self._wait(lock, on_wait)
+
+    @contextlib.contextmanager
+    def claim(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Be the only one with this name in the home, and say a line to who asks `claimed`.
+
+        Raises HomeBusyError where another is. However this process ends, the claim ends with it.
+        """
+        lock = self._open_lock(name)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            yield lambda line: _write_at_start(lock, line)
+        except BlockingIOError as error:
+            raise HomeBusyError(f"{name} is claimed in {self.root} by another process.") from error
+        finally:
+            os.close(lock)
+
+    def claimed(self, name: str) -> str:
+        """What the process says that has claimed this name; empty where there is none."""
+        try:
+            lock = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return ""
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+        except BlockingIOError:
+            return os.pread(lock, 4096, 0).decode()
+        finally:
+            os.close(lock)
 
     def free_bytes(self) -> int:
         """Free space on the home's disk, in bytes."""
@@ -218,9 +280,9 @@ class Home:
             raise HomeError(f"{path} is broken: expected format and home_id. Restore it from a backup of the home.")
         return identity
 
-    def _open_lock(self) -> int:
+    def _open_lock(self, name: str) -> int:
         try:
-            return os.open(self.root / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+            return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
         except OSError as error:
             raise HomeError(
                 f"cannot write to the home {self.root}: {error.strerror}. "
@@ -231,12 +293,38 @@ class Home:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            signature = os.pread(lock, 4096, 0)
-            os.close(lock)
-            raise HomeBusyError(_describe_holder(self.root, signature)) from error
-        _held_locks.add(lock)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(_signature()).encode(), 0)
+            raise HomeBusyError(
+                f"the home {self.root} is being written by {_describe_holder(lock)}. Wait for it or stop it, "
+                f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
+            ) from error
+        _write_at_start(lock, json.dumps(_signature()))
+
+    def _queue(self, lock: int, on_wait: Callable[[str], None]) -> None:
+        """Wait where the writer sees it, and will give way."""
+        queue = self._open_lock(QUEUE_LOCK)
+        try:
+            fcntl.flock(queue, fcntl.LOCK_SH)
+            self._wait(lock, on_wait)
+        finally:
+            os.close(queue)
+
+    def _wait(self, lock: int, on_wait: Callable[[str], None]) -> None:
+        while True:
+            try:
+                return self._take(lock)
+            except HomeBusyError:
+                on_wait(_describe_holder(lock))
+                sleep(LOOK_S)
+
+    def _has_queue(self) -> bool:
+        queue = self._open_lock(QUEUE_LOCK)
+        try:
+            fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(queue)
+        return False
 
 
 FREE_SPACE_ADVICE = f"Free some space there, or set {HOME_VARIABLE} to a folder on a larger disk."
@@ -298,11 +386,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _release(lock: int) -> None:
+def _write_at_start(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
+
+
+def _release(root: Path, lock: int) -> None:
     """Closes the lock, unless this is a forked child that let go of it already."""
-    if lock in _held_locks:
+    if _held_locks.get(root) == lock:
+        del _held_locks[root]
         os.ftruncate(lock, 0)
-        _held_locks.discard(lock)
         os.close(lock)
 
 
@@ -317,13 +410,9 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _describe_holder(root: Path, signature: bytes) -> str:
+def _describe_holder(lock: int) -> str:
     try:
-        holder = json.loads(signature)
-        who = f"{holder['user']} on {holder['host']}, process {holder['pid']}, since {holder['since']}"
+        holder = json.loads(os.pread(lock, 4096, 0))
+        return f"{holder['user']} on {holder['host']}, process {holder['pid']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):  # it took the lock and has not signed yet
-        who = "a process that is just starting"
-    return (
-        f"the home {root} is being written by {who}. Wait for it or stop it, "
-        f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
-    )
+        return "a process that is just starting"

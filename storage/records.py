@@ -40,6 +40,13 @@ class State(StrEnum):
     ABANDONED = "abandoned"
 
 
+class Kind(StrEnum):
+    """What a run is."""
+
+    ROUNDS = "rounds"
+    RETRAIN = "retrain"
+
+
 def make_id(kind: str, *parts: object) -> str:
     """A short id that is a function of its parts alone: `make_id("trajectory", run, 3, ...)`."""
     text = "\x1f".join([kind, *map(str, parts)])
@@ -159,7 +166,7 @@ class Selection:
     `Selection(selection_id="…", trajectory_id="…", round=2, rule="default", kept=False, reason="duplicate")`
     """
 
-    selection_id: Annotated[str, "The selection that decided: one a round and rule."]
+    selection_id: Annotated[str, "The selection that decided: one a run, round and rule."]
     trajectory_id: Annotated[str, "The trajectory decided on."]
     line: Annotated[str, "The line it belongs to."]
     round: Annotated[int, "The round in which it was decided."]
@@ -167,6 +174,20 @@ class Selection:
     kept: Annotated[bool, "Whether it trains."]
     reason: Annotated[str, "kept, wrong, reserved, duplicate, over_limit or unbalanced."]
     created_at: Annotated[datetime, "When it was decided."] = field(default_factory=now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pick:
+    """A trajectory that a retrain was told to train on, whatever the filter says of it.
+
+    `Pick(selection_id="…", trajectory_id="…", run_id="…", line="…")`
+    """
+
+    selection_id: Annotated[str, "The selection it belongs to, one a retrain."]
+    trajectory_id: Annotated[str, "The trajectory."]
+    run_id: Annotated[str, "The retrain."]
+    line: Annotated[str, "The line it belongs to."]
+    created_at: Annotated[datetime, "When it was picked."] = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,24 +311,26 @@ class Round:
     solved_share: Annotated[float, "Share of those trajectories that were right."]
     num_selected: Annotated[int, "Trajectories selected for training."]
     num_tokens: Annotated[int, "Tokens generated for search and evaluation."]
-    stage_seconds: Annotated[str, "JSON: wall seconds by stage."]
-    seconds: Annotated[float, "Wall seconds of the round, first stage to last."]
-    started_at: Annotated[datetime, "When it began."]
+    stage_seconds: Annotated[str, "JSON: wall seconds by stage, those before a stop not counted."]
+    seconds: Annotated[float, "Wall seconds of the round, first stage to last, those before a stop not counted."]
+    started_at: Annotated[datetime, "When it began, or after a stop went on for the last time."]
     created_at: Annotated[datetime, "When it ended."] = field(default_factory=now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """A number of rounds under one configuration. A later row of the same run replaces an earlier one.
+    """A number of rounds, or a retrain, under one configuration. A later row of the same run replaces an earlier one.
 
     `Run(run_id="…", line="…", state="running", first_round=1, num_rounds=6, config="{…}")`
     """
 
     run_id: Annotated[str, "Id."]
+    kind: Annotated[str, "rounds, or retrain: a candidate from chosen trajectories, between two rounds."] = Kind.ROUNDS
     line: Annotated[str, "The line it turns."]
     state: Annotated[str, "running, finished, plateau or abandoned."]
-    first_round: Annotated[int, "Its first round's number."]
-    num_rounds: Annotated[int, "Rounds asked for; 0 is for ever."]
+    first_round: Annotated[int, "Its first round's number; of a retrain the round that it came after."]
+    num_rounds: Annotated[int, "Rounds asked for; 0 is for ever, or a retrain."]
+    query: Annotated[str, "Of a retrain the SQL that chose its trajectories."] = ""
     config: Annotated[str, "JSON: the configuration as resolved."]
     version: Annotated[str, "Version of this project that ran it."]
     started_at: Annotated[datetime, "When it began."]
@@ -320,6 +343,7 @@ TABLES: dict[str, type] = {
     "trajectories": Trajectory,
     "steps": Step,
     "selections": Selection,
+    "picks": Pick,
     "checkpoints": Checkpoint,
     "evaluations": Evaluation,
     "outcomes": Outcome,

@@ -11,25 +11,26 @@ from storage.settings import FilterSettings
 from storage.warehouse import Warehouse
 
 
-def selection_id(line: str, round: int, rule: str) -> str:
-    """Names the selection of a round: `Checkpoint.selection_id`."""
-    return make_id("selection", line, round, rule)
+def selection_id(line: str, run_id: str, round: int, rule: str) -> str:
+    """Names the selection of a run's round: `Checkpoint.selection_id`."""
+    return make_id("selection", line, run_id, round, rule)
 
 
-def decide(warehouse: Warehouse, *, line: str, round: int, settings: FilterSettings) -> list[Selection]:
-    """The decisions of a round that are new or changed since the rounds before it, to be published.
+def decide(warehouse: Warehouse, *, line: str, run_id: str, round: int, settings: FilterSettings) -> list[Selection]:
+    """The decisions of a run's round that are new or changed, to be published.
 
-    A function of the trajectories made up to this round and the decisions before
-    it, so that asking again gives the same. Raises QueryError for an unknown rule.
+    A function of the trajectories made up to this round and of the decisions before it, those of
+    runs that were left in it included, but not its own: asking again gives the same.
     """
+    identity = selection_id(line, run_id, round, settings.rule)
     decisions = warehouse.named(
         f"filter/{settings.rule}",
         line=line,
         round=round,
+        selection_id=identity,
         max_per_problem=settings.max_per_problem,
         balance=settings.balance,
     )
-    identity = selection_id(line, round, settings.rule)
     return [
         Selection(selection_id=identity, line=line, round=round, rule=settings.rule, **decision)
         for decision in decisions.iter_rows(named=True)

@@ -7,13 +7,14 @@ for a person's, who may read the lake's folder and do nothing else.
 
 import json
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import polars as pl
@@ -23,15 +24,39 @@ from storage.home import Home, HomeError, megabytes
 from storage.lake import SUFFIX, columns, record_of, seed_key
 from storage.records import TABLES
 
+T = TypeVar("T")
+
 SQL_FOLDER = Path(__file__).parent / "sql"
+QUESTIONS_FOLDER = SQL_FOLDER / "questions"
 VIEWS = ("current_runs", "current_selections", "champions", "history")
 VIEWS_FILE = "views"
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Nodes of a parsed query that read. DuckDB calls `WITH a AS (COPY … TO …) SELECT …` a SELECT too."""
-NODE = re.compile(r'"type":"(\w+_NODE)"')
+READING_FUNCTIONS = frozenset(
+    [
+        "duckdb_columns",
+        "duckdb_functions",
+        "duckdb_tables",
+        "duckdb_views",
+        "generate_series",
+        "glob",
+        "json_each",
+        "json_tree",
+        "parquet_file_metadata",
+        "parquet_metadata",
+        "parquet_schema",
+        "range",
+        "read_parquet",
+        "unnest",
+    ]
+)
+"""Functions that may stand after FROM. Others run SQL out of a text, which could be a COPY, or tell of the machine."""
+HOW = "union_by_name = true, hive_partitioning = false"
+"""How parts are read; a home under a folder `round=3` says nothing about rounds."""
 LARGEST_ANSWER_BYTES = 1_000_000_000
 BATCH_ROWS = 10_000
 ASK_THREADS = 2
+LOOK_S = 0.1
 ADVICE = {
     "Table with name": f"There are the tables {', '.join(TABLES)} and the views {', '.join(VIEWS)}.",
     "maximum execution time": "It took longer than allowed: narrow it with WHERE or LIMIT, or allow it more time.",
@@ -43,6 +68,18 @@ ADVICE = {
 
 class QueryError(ValueError):
     """A question that the warehouse refuses or cannot answer."""
+
+
+class Question(NamedTuple):
+    """A query that has a name: `Question("cost", "What did …?", "-- What did …?\\nSELECT …", path, False)`."""
+
+    name: str
+    title: str
+    """Its first line."""
+    sql: str
+    path: Path
+    is_instead: bool
+    """A person's own, in the place of one of ours."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +112,15 @@ class Warehouse:
             _aim(connection, self.home)
             statement = _reading_statement(connection, sql)
             _lock(connection, self.home, timeout_s)
-            with connection.sql(statement).to_arrow_reader(BATCH_ROWS) as reader:  # streams, unlike `execute`
-                return _to_polars(_first(reader, max_rows))
+            return _interruptibly(connection, lambda: _read(connection, statement, max_rows))
 
     def describe(self) -> pl.DataFrame:
         """Each column of each table and view in order: table, about, column, type, text."""
         return self.named("describe")
+
+    def keywords(self) -> list[str]:
+        """The words of DuckDB's SQL, in capitals."""
+        return self.query("SELECT upper(keyword_name) AS word FROM duckdb_keywords() ORDER BY word")["word"].to_list()
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -98,6 +138,35 @@ def named_sql(name: str) -> str:
     if name not in named_queries():
         raise QueryError(f"there is no query {name!r}; expected one of {', '.join(named_queries())}.")
     return (SQL_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def questions(home: Home) -> dict[str, Question]:
+    """The named queries that take no parameters, by name: ours and the home's own, which win. Raises QueryError."""
+    ours = {path.stem: path for path in sorted(QUESTIONS_FOLDER.glob("*.sql"))}
+    own = {path.stem: path for path in sorted(home.queries.glob("*.sql"))}
+    return {name: _question(path, name in own and name in ours) for name, path in sorted((ours | own).items())}
+
+
+def _question(path: Path, is_instead: bool) -> Question:
+    try:
+        sql = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryError(f"cannot read the query {path}: {error}; expected UTF-8 text.") from error
+    title = (sql.splitlines() or [""])[0].removeprefix("--").strip()
+    return Question(path.stem, title, sql, path, is_instead)
+
+
+def split_statements(text: str) -> list[str]:
+    """Statements with their semicolons, and last what follows: `"SELECT 1; SELE"` is `["SELECT 1;", " SELE"]`."""
+    content = text.encode("utf-8", "replace")
+    semicolons = (place for place, _ in duckdb.tokenize(content.decode()) if content[place : place + 1] == b";")
+    places = [0, *(place + 1 for place in semicolons), len(content)]
+    return [content[start:end].decode() for start, end in pairwise(places)]
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing but comments and semicolons."""
+    return all(kind == duckdb.token_type.comment for _, kind in duckdb.tokenize(text.replace(";", " ")))
 
 
 def _lens(home: Home, settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
@@ -122,24 +191,34 @@ def _aim(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
 
 @cache
 def _views_sql() -> str:
+    return "\n".join([*map(_table_sql, TABLES), derived_sql()])
+
+
+def derived_sql() -> str:
+    """Makes the views of VIEWS, with their comments, over the tables."""
     views = (SQL_FOLDER / f"{VIEWS_FILE}.sql").read_text(encoding="utf-8")
     current = (comment for table in ("runs", "selections") for comment in _comments(table, f"current_{table}"))
-    return "\n".join([*map(_table_sql, TABLES), views, *current])
+    return "\n".join([views, *current])
 
 
 def _table_sql(table: str) -> str:
     names = ", ".join(column.name for column in columns(table))
-    view = f"CREATE VIEW {table} AS SELECT {names} FROM read_parquet(getvariable('{table}'), union_by_name = true);"
-    about = (record_of(table).__doc__ or "").splitlines()[0]
-    return "\n".join([view, f"COMMENT ON VIEW {table} IS {_quoted(about)};", *_comments(table, table)])
+    view = f"CREATE VIEW {table} AS SELECT {names} FROM read_parquet(getvariable('{table}'), {HOW});"
+    return "\n".join([view, f"COMMENT ON VIEW {table} IS {quoted(about(table))};", *_comments(table, table)])
+
+
+def about(table: str) -> str:
+    """What a table holds, in a sentence or two."""
+    return (record_of(table).__doc__ or "").splitlines()[0]
 
 
 def _comments(table: str, view: str) -> Iterator[str]:
     for column in columns(table):
-        yield f"COMMENT ON COLUMN {view}.{column.name} IS {_quoted(column.text)};"
+        yield f"COMMENT ON COLUMN {view}.{column.name} IS {quoted(column.text)};"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -154,11 +233,28 @@ def _reading_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckd
             f"found a statement of type {statement.type.name}, expected SELECT: the lake is only read here."
         )
     tree = connection.execute("SELECT json_serialize_sql($1)", [sql]).fetchone()
-    if not tree or json.loads(tree[0])["error"] or not set(NODE.findall(tree[0])) <= READING_NODES:
+    parsed = json.loads(tree[0]) if tree else {"error": True}
+    if parsed["error"] or not {node["type"] for node in _nodes(parsed, "_NODE")} <= READING_NODES:
         raise QueryError(
             "found a SELECT that writes, expected one that only reads: leave out COPY, INSERT and the like."
         )
+    functions = {node["function"]["function_name"].lower() for node in _nodes(parsed, "TABLE_FUNCTION")}
+    if refused := sorted(functions - READING_FUNCTIONS):
+        raise QueryError(f"found {refused[0]}() after FROM, expected one of {', '.join(sorted(READING_FUNCTIONS))}.")
     return statement
+
+
+def _nodes(tree: Any, ending: str) -> Iterator[dict[str, Any]]:
+    """The nodes of a parsed query, at any depth, whose type ends so."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if str(node.get("type")).endswith(ending):
+                yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, home: Home, timeout_s: float) -> None:
@@ -166,6 +262,24 @@ def _lock(connection: duckdb.DuckDBPyConnection, home: Home, timeout_s: float) -
     connection.execute("SET max_execution_time = $1", [max(1, round(1000 * timeout_s))])
     connection.execute("SET allowed_directories = $1", [[str(home.lake)]])
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+
+
+def _interruptibly(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """What work gives, done by another thread: Ctrl-C would wait for DuckDB's answer in this one."""
+    with ThreadPoolExecutor(1) as worker:
+        try:
+            working = worker.submit(work)
+            while not wait([working], LOOK_S).done:  # once polars is loaded, a wait without end hears no signal
+                pass
+            return working.result()
+        except BaseException:
+            connection.interrupt()
+            raise
+
+
+def _read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, max_rows: int | None) -> pl.DataFrame:
+    with connection.sql(statement).to_arrow_reader(BATCH_ROWS) as reader:  # streams, unlike `execute`
+        return _to_polars(_first(reader, max_rows))
 
 
 def _first(reader: pa.RecordBatchReader, max_rows: int | None) -> pa.Table:

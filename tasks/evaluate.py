@@ -22,8 +22,9 @@ from storage.curriculum import problems_of
 from storage.problems import ProblemSettings
 from storage.records import Evaluation, Outcome, Problem, Split, make_id, make_seed
 from tasks.progress import Progress, report
-from tasks.stage import stage
+from tasks.stage import log, stage
 from tasks.turn import Turn
+from tasks.wording import minutes, show_accuracy
 
 PASS_SAMPLES = 8
 SAMPLING = BestOfN(samples=PASS_SAMPLES, temperature=1.0)
@@ -68,7 +69,10 @@ def evaluate(
             **measures(greedy, sampled),
         )
         turn.lake.publish("evaluations", evaluation_id, [row])
-    return read(turn, evaluation_id)
+    evaluation = read(turn, evaluation_id)
+    cost = f"{evaluation.num_tokens:,} tokens in {minutes(evaluation.seconds)}"
+    log(f"{split}: {show_accuracy(asdict(evaluation))}, {cost}")
+    return evaluation
 
 
 def read(turn: Turn, evaluation_id: str) -> Evaluation:

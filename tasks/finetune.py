@@ -7,11 +7,13 @@ from models.learning.examples import Solution
 from models.learning.finetune import Trained, finetune
 from models.learning.settings import LearningSettings
 from models.policy.pool import release_engines
+from storage.picks import picked_set
 from storage.records import Checkpoint, make_id, make_seed
 from storage.selection import training_set
 from tasks.progress import Progress, report
-from tasks.stage import stage
+from tasks.stage import log, stage
 from tasks.turn import Turn
+from tasks.wording import minutes
 
 
 @stage("finetune")
@@ -25,7 +27,7 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
         release_engines()
         trained = finetune(
             turn.registry.open(parent_id),
-            read_solutions(turn, settings),
+            read_solutions(turn, selection_id, settings),
             settings,
             seed=make_seed("finetune", turn.seed, turn.run_id, turn.round),
             device=device,
@@ -33,12 +35,16 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
         )
         row = describe(turn, trained, checkpoint_id, parent_id, selection_id, settings.objective, asdict(settings))
         turn.registry.save(row, trained.save)
+        log_checkpoint(row)
     return checkpoint_id
 
 
-def read_solutions(turn: Turn, settings: LearningSettings) -> list[Solution]:
-    """What is kept, newer rounds with a greater share. Raises ValueError where that is nothing."""
-    rows = training_set(turn.warehouse, line=turn.line, round=turn.round, fade=settings.fade)
+def read_solutions(turn: Turn, selection_id: str, settings: LearningSettings) -> list[Solution]:
+    """What a retrain picked, or else what is kept, newer rounds with a greater share. Raises ValueError on nothing."""
+    if turn.lake.has("picks", selection_id):
+        rows = picked_set(turn.warehouse, selection_id)
+    else:
+        rows = training_set(turn.warehouse, line=turn.line, round=turn.round, fade=settings.fade)
     if rows.is_empty():
         raise ValueError(
             f'nothing was kept for training in {turn.label}: `flywheel sql "SELECT reason, count(*) FROM '
@@ -76,4 +82,12 @@ def describe(
         num_tokens=trained.report.num_tokens,
         loss=trained.report.loss,
         seconds=trained.report.seconds,
+    )
+
+
+def log_checkpoint(row: Checkpoint) -> None:
+    """What a training came to."""
+    log(
+        f"checkpoint {row.checkpoint_id}: {row.num_examples:,} examples, {row.num_tokens:,} tokens "
+        f"in {minutes(row.seconds)}, loss {row.loss:.3f}"
     )

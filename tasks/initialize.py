@@ -10,13 +10,19 @@ from models.learning.settings import InitializationSettings
 from models.policy.load import find_model
 from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
 from storage.countdown import CountdownProblems
-from storage.demonstrations import CHARACTERS, countdown_demonstrations, file_demonstrations
+from storage.demonstrations import (
+    CHARACTERS,
+    Demonstration,
+    countdown_demonstrations,
+    file_demonstrations,
+    keep_apart,
+)
 from storage.problems import ProblemSettings, open_source
 from storage.records import Checkpoint, make_id, make_seed
 from storage.sources.source import Splits
-from tasks.finetune import describe
+from tasks.finetune import describe, log_checkpoint
 from tasks.progress import Progress, report
-from tasks.stage import stage
+from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 
 Texts = list[tuple[str, str]]
@@ -25,10 +31,16 @@ Texts = list[tuple[str, str]]
 @stage("reserve")
 def reserve(turn: Turn, problems: ProblemSettings, splits: Splits) -> None:
     """Publish benchmark, final and development problems, before anything else is made of the source."""
-    key = f"{turn.line}-reserved"
+    key = reserved_key(turn)
     if not turn.lake.has("problems", key):
         reserved = open_source(problems, splits).reserved()
         turn.lake.publish("problems", key, [problem for split in reserved.values() for problem in split])
+        log(f"reserved problems: {', '.join(f'{len(found):,} {split}' for split, found in reserved.items())}")
+
+
+def reserved_key(turn: Turn) -> str:
+    """Names the part of the reserved problems."""
+    return f"{turn.line}-reserved"
 
 
 @stage("initialize")
@@ -43,7 +55,7 @@ def initialize(
     checkpoint_id = make_id("checkpoint", turn.line, turn.run_id, turn.round)
     if turn.lake.has("checkpoints", checkpoint_id):
         return checkpoint_id
-    texts = demonstrate(problems, policy, settings)
+    texts = demonstrate(turn, problems, policy, settings)
     seed = make_seed("initialization", turn.seed)
     if policy.model == SCRATCH:
         trained = build_from_scratch(
@@ -56,19 +68,34 @@ def initialize(
         trained = imitate(base, texts, settings, seed=seed, device=policy.device, on_step=report_step)
     row = describe(turn, trained, checkpoint_id, "", "", "initialization", asdict(settings))
     turn.registry.save(row, trained.save)
+    log_checkpoint(row)
     return checkpoint_id
 
 
-def demonstrate(problems: ProblemSettings, policy: PolicySettings, settings: InitializationSettings) -> Texts:
+def demonstrate(
+    turn: Turn, problems: ProblemSettings, policy: PolicySettings, settings: InitializationSettings
+) -> Texts:
     """Pairs of prompt and answer to start from; none where a model is taken as it is."""
     if settings.file:
-        demonstrations = list(file_demonstrations(Path(settings.file)))
+        demonstrations = read_apart(turn, Path(settings.file))
     elif policy.model == SCRATCH and isinstance(problems, CountdownProblems):
         endless = countdown_demonstrations(problems, seed=problems.seed, behaviour_share=settings.behaviour_share)
         demonstrations = list(islice(endless, settings.demonstrations))
     else:
         demonstrations = []
     return [(demonstration.prompt, demonstration.completion) for demonstration in demonstrations]
+
+
+def read_apart(turn: Turn, path: Path) -> list[Demonstration]:
+    """A file's demonstrations, less those of reserved problems, which is told. Raises ValueError where none is left."""
+    found = list(file_demonstrations(path))
+    kept = keep_apart(found, turn.lake.read("problems", reserved_key(turn)))
+    told = f"{len(found) - len(kept):,} of {len(found):,} demonstrations in {path} ask benchmark, final or development"
+    if not kept:
+        raise ValueError(f"{told} problems, which never train: add demonstrations of other problems, or name no file.")
+    if len(kept) < len(found):
+        warn(f"{told} problems, which never train: they are left out.")
+    return kept
 
 
 def adopt(turn: Turn, checkpoint_id: str, base: Path) -> str:
@@ -88,6 +115,7 @@ def adopt(turn: Turn, checkpoint_id: str, base: Path) -> str:
         seconds=0.0,
     )
     turn.registry.save(row, lambda folder: copy_model(base, folder))
+    log(f"checkpoint {checkpoint_id}: the model in {base}, as it is")
     return checkpoint_id
 
 

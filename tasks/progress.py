@@ -1,7 +1,7 @@
 """How far the work at hand is, for whoever looks, and whether it should stop.
 
-Tasks report here and ask here; flows choose who listens. Both are of the process:
-a task in a process of its own reports to nobody, and stops with its parent.
+Tasks report here and ask here; flows choose who listens. Both are of the process: a task in
+a process of its own reports to nobody, so its parent reports what it gives, and stops with it.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,7 @@ class Progress:
     tried: int = 0
     """Answers judged, of which `solved` were right."""
     tokens: int = 0
+    """Generated meanwhile: none where all was there before."""
     loss: float | None = None
 
 

@@ -2,7 +2,8 @@
 
 from models.evaluation.gate import GateSettings, McNemarGate
 from storage.records import Evaluation, Promotion, Verdict
-from tasks.stage import stage
+from storage.registry import LostRaceError
+from tasks.stage import log, stage
 from tasks.turn import Turn
 
 GATE = "gate"
@@ -16,8 +17,10 @@ def promote(turn: Turn, candidate: Evaluation, champion: Evaluation, settings: G
         if (made.run_id, made.round, made.decided_by) == (turn.run_id, turn.round, GATE):
             return made
     latest = turn.registry.latest(turn.line)
+    if latest and latest.champion_id != champion.checkpoint_id:
+        raise LostRaceError(latest)
     decision = McNemarGate(settings).decide(solved(turn, candidate), solved(turn, champion))
-    return turn.registry.promote(
+    made = turn.registry.promote(
         Promotion(
             line=turn.line,
             run_id=turn.run_id,
@@ -34,6 +37,8 @@ def promote(turn: Turn, candidate: Evaluation, champion: Evaluation, settings: G
         ),
         latest,
     )
+    log(f"{made.verdict}: {made.reason}")
+    return made
 
 
 @stage("promote")
@@ -41,7 +46,7 @@ def crown(turn: Turn, checkpoint_id: str) -> Promotion:
     """Make the initial policy the first champion, unless the line has one."""
     if latest := turn.registry.latest(turn.line):
         return latest
-    return turn.registry.promote(
+    made = turn.registry.promote(
         Promotion(
             line=turn.line,
             run_id=turn.run_id,
@@ -53,6 +58,8 @@ def crown(turn: Turn, checkpoint_id: str) -> Promotion:
         ),
         None,
     )
+    log(f"{made.verdict}: {made.reason}")
+    return made
 
 
 def solved(turn: Turn, evaluation: Evaluation) -> dict[str, bool]:

@@ -7,7 +7,7 @@ from storage.problems import ProblemSettings, open_source
 from storage.records import Draw, Problem, Split
 from storage.settings import CurriculumSettings
 from storage.sources.source import RanDry, Source, Splits
-from tasks.stage import log, stage
+from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 
 
@@ -21,6 +21,7 @@ def sample(turn: Turn, problems: ProblemSettings, splits: Splits, curriculum: Cu
         new = {draw.problem_id for draw in draws if draw.is_new}
         source = open_source(problems, splits)
         turn.lake.publish("problems", turn.part, [p for p in draw_new(turn, source, len(new)) if p.problem_id in new])
+    log(f"{len(draws):,} problems, {sum(draw.is_new for draw in draws):,} of them new")
     return len(draws)
 
 
@@ -49,5 +50,5 @@ def draw_new(turn: Turn, source: Source, num: int) -> list[Problem]:
     except RanDry as dry:
         if not (dry.problems or used):
             raise
-        log(str(dry))
+        warn(str(dry))
         return dry.problems

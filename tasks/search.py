@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from models.policy.pool import borrowed_engine
 from models.policy.protocol import Completion
@@ -14,11 +15,13 @@ from models.search.driver import drive
 from models.search.protocol import Strategy, Task
 from models.search.settings import SearchSettings, open_strategy
 from storage.curriculum import problems_by_id
+from storage.history import shard_counts
 from storage.records import Draw, Problem, Trajectory, make_id, make_seed
 from tasks.child import obey_parent
 from tasks.progress import Progress, check_stop, report
-from tasks.stage import stage
+from tasks.stage import log, stage
 from tasks.turn import Turn
+from tasks.wording import minutes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,13 +40,14 @@ def cut(num_problems: int, size: int) -> list[Shard]:
 
 
 @stage("search")
-def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> None:
-    """Publish the shard's trajectories, unless they are there."""
+def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> Progress:
+    """Publish the shard's trajectories, unless they are there; gives what they came to."""
     obey_parent()
     key = f"{turn.part}-s{shard.index:04d}"
     if turn.lake.has("trajectories", key):
-        return
+        return recall(turn, shard)
     check_stop()
+    started = monotonic()
     draws: list[Draw] = turn.lake.read("draws", turn.part)[shard.first : shard.last]
     problems = problems_by_id(turn.warehouse, [draw.problem_id for draw in draws])
     searcher = Searcher(turn=turn, shard=shard, checkpoint_id=checkpoint_id, strategy=open_strategy(settings))
@@ -52,6 +56,21 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         searches = ((problem, searcher.strategy.search(task)) for problem, task in tasks)
         rows = [row for finished in drive(searches, engine) for row in searcher.record(finished, settings)]
     turn.lake.publish("trajectories", key, rows)
+    log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
+    return searcher.progress()
+
+
+def recall(turn: Turn, shard: Shard) -> Progress:
+    """What a shard that is published came to."""
+    counts = shard_counts(turn.warehouse, run_id=turn.run_id, round=turn.round, shard=shard.index)
+    return Progress(
+        stage="search",
+        part=shard.index,
+        done=counts["done"],
+        total=shard.last - shard.first,
+        tried=counts["tried"],
+        solved=counts["solved"],
+    )
 
 
 @dataclass(kw_only=True)
@@ -89,7 +108,7 @@ class Searcher:
             self.tokens += len(completion.token_ids)
             yield self.trajectory(problem, completion, sample, judgement, settings.temperature)
         self.done += len(finished)
-        self.report()
+        report(self.progress())
 
     def trajectory(
         self, problem: Problem, completion: Completion, sample: int, judgement: Judgement, temperature: float
@@ -123,16 +142,21 @@ class Searcher:
             behaviours=recognise(completion.text),
         )
 
-    def report(self) -> None:
+    def describe(self) -> str:
+        """In words: `shard 2: 500 problems, 812 of 4,000 attempts right, 91,234 tokens`."""
+        return (
+            f"shard {self.shard.index + 1}: {self.done:,} problems, {self.solved:,} of {self.tried:,} attempts right, "
+            f"{self.tokens:,} tokens"
+        )
+
+    def progress(self) -> Progress:
         """How far the shard is."""
-        report(
-            Progress(
-                stage="search",
-                part=self.shard.index,
-                done=self.done,
-                total=self.shard.last - self.shard.first,
-                tried=self.tried,
-                solved=self.solved,
-                tokens=self.tokens,
-            )
+        return Progress(
+            stage="search",
+            part=self.shard.index,
+            done=self.done,
+            total=self.shard.last - self.shard.first,
+            tried=self.tried,
+            solved=self.solved,
+            tokens=self.tokens,
         )

@@ -37,9 +37,14 @@ def is_worth_retrying(_: Any, __: TaskRun, state: State[Any]) -> bool:
     return True
 
 
-def log(message: str, level: int = logging.WARNING) -> None:
-    """Say it in the task's own log, or, outside Prefect, in ours; and to whoever listens."""
+def warn(message: str) -> None:
+    """Log it as a warning, and say it to whoever listens."""
     tell(message)
+    log(message, logging.WARNING)
+
+
+def log(message: str, level: int = logging.INFO) -> None:
+    """Put it in the task's own log, or, outside Prefect, in ours: what came of the stage, in a line."""
     try:
         logger: Any = get_run_logger()
     except MissingContextError:

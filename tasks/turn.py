@@ -19,6 +19,8 @@ class Turn:
     round: int
     """0 is before the first: initialization and preflight."""
     seed: int
+    purpose: str = ""
+    """Said instead of the round where this is no round of its own: `retrain`."""
 
     @property
     def key(self) -> str:
@@ -32,8 +34,8 @@ class Turn:
 
     @property
     def label(self) -> str:
-        """For people: `round 3`, or `start`."""
-        return f"round {self.round}" if self.round else "start"
+        """For people: `round 3`, `start` or `retrain`."""
+        return self.purpose or (f"round {self.round}" if self.round else "start")
 
     @property
     def home(self) -> Home:

@@ -35,7 +35,12 @@ def why_no_mount() -> str:
     return tried.stderr.strip()
 
 
-COMPONENTS: dict[str, Callable[[], str]] = {"mount": cache(why_no_mount)}
+def why_no_chromium() -> str:
+    """Why no browser can be started here; empty where one can."""
+    return "" if shutil.which("chromium") else "there is no chromium command (Debian: apt install chromium)"
+
+
+COMPONENTS: dict[str, Callable[[], str]] = {"mount": cache(why_no_mount), "chromium": cache(why_no_chromium)}
 """Component to why it is missing, empty where it is there."""
 
 

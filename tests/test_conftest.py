@@ -46,7 +46,9 @@ def test_an_unknown_component_stops_the_run(bare: pytest.Pytester) -> None:
     bare.makepyfile(test_a=NEEDY.replace("mount", "moutn"))
     result = bare.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*test_a.py::test_needy needs 'moutn'; tests/conftest.py knows mount: add it."])
+    result.stderr.fnmatch_lines(
+        ["*test_a.py::test_needy needs 'moutn'; tests/conftest.py knows mount, chromium: add it."]
+    )
 
 
 def test_an_outer_configuration_does_not_reach_tests(bare: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """What may be chosen about learning. Imports no torch, so that a configuration is checked at once."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How weights are changed."""
+
+    when_not_finite: ClassVar[str] = "lower learning_rate, or look at those examples"
+    """What to do about a loss that is not finite."""
 
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1e-3
     epochs: Annotated[float, "Passes over the examples; a part of one is allowed."] = 2.0
@@ -32,13 +35,15 @@ class TrainingSettings:
 class LearningSettings(TrainingSettings):
     """How a round learns from what the filter kept."""
 
+    when_not_finite: ClassVar[str] = "lower learning.learning_rate, or look at those trajectories in the warehouse"
+
     objective: Annotated[Literal["cloning"], "What is learnt: cloning imitates the kept solutions."] = "cloning"
     start: Annotated[
         Literal["initial", "champion"], "Which weights a round starts from: the initial policy's or the champion's."
     ] = "champion"
-    epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 4.0
+    epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
-    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
+    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,6 +54,8 @@ class LearningSettings(TrainingSettings):
 @dataclass(frozen=True, kw_only=True)
 class InitializationSettings(TrainingSettings):
     """How the first policy is made from demonstrations."""
+
+    when_not_finite: ClassVar[str] = "lower initialization.learning_rate, or look at those demonstrations"
 
     demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 50_000
     behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1

@@ -108,7 +108,7 @@ def train(
             if should_stop():
                 raise StoppedError("training was asked to stop")
             batch = collate(rows, model.device)
-            losses.append(_update(model, batch, objective, optimizer, settings.max_grad_norm))
+            losses.append(_update(model, batch, objective, optimizer, settings))
             schedule.step()
             done += batch.num_tokens
             on_step(done, total, losses[-1])
@@ -193,18 +193,18 @@ def _update(
     batch: Batch,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    max_grad_norm: float,
+    settings: TrainingSettings,
 ) -> float:
     """One step of the optimizer; the weights are untouched when anything is not finite."""
     loss = objective(model, batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
         names = ", ".join(batch.names[:5])
         raise NonFiniteLossError(
             f"loss {loss.item():g}, gradient norm {norm.item():g} in the batch of {len(batch.names)} examples that "
-            f"begins {names}: lower learning.learning_rate, or look at those examples in the warehouse"
+            f"begins {names}: {settings.when_not_finite}"
         )
     optimizer.step()
     return loss.item()

@@ -4,6 +4,7 @@ The parser is our own, because the library's evaluates text and gives full marks
 to `Max(12,9,5)`, `3.7*10` and `3**2+4`. It reads integers, + - * / and parentheses
 in exact arithmetic, as one expression (`(26-4)-7 = 15`) or as a chain of steps
 (`26-4=22,7;22-7=15;`), which is expanded to the expression that it stands for.
+Steps may pass through negative numbers and fractions too: `8/3=8/3;3-8/3=1/3;8/(1/3)=24`.
 """
 
 import json
@@ -24,10 +25,19 @@ MAX_OPERATORS = 64
 MAX_ANSWER_CHARS = 200
 END = ""
 
+Value = int | Fraction
+
 INTEGER = r"(?:0|[1-9][0-9]{0,11})"
-STEP = re.compile(rf"(\??) ?({INTEGER}) ?([-+*/]) ?({INTEGER}) ?= ?({INTEGER})(?: ?, ?({INTEGER}(?: {INTEGER})*))?")
+NUMBER = rf"-?{INTEGER}(?: ?/ ?[1-9][0-9]{{0,11}})?"
+VALUE = rf"(?:{NUMBER}|\( ?{NUMBER} ?\))"
+STEP = re.compile(rf"(\??) ?({VALUE}) ?([-+*/]) ?({VALUE}) ?= ?({VALUE})(?: ?, ?({VALUE}(?: {VALUE})*))?")
+"""Read from the left, as an expression is: `8/3/2=4/3` divides 8/3; by 3/2 divides `8/(3/2)`."""
+MARK = re.compile("[?,]")
+"""What only steps have."""
+REST = re.compile(VALUE)
 TOKEN = re.compile(rf"\s*({INTEGER}|[-+*/()])")
-RESULT = re.compile(rf"\s*{INTEGER}\s*")
+RESULT = re.compile(rf" ?({VALUE}) ?")
+UNWRAP = str.maketrans("", "", "() ")
 SPELLINGS = str.maketrans({"×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "−": "-", "–": "-"})
 LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\left": "", r"\right": ""}
 
@@ -43,7 +53,7 @@ class Broken(Exception):
 class Term(NamedTuple):
     """A value and how it was made: `Term(22, "-", ("26", "4"))`; a given number is `Term(7, "", ("7",))`."""
 
-    value: int | Fraction
+    value: Value
     operator: str
     operands: tuple[str, ...]
 
@@ -95,11 +105,11 @@ def read_attempt(attempt: str, numbers: tuple[int, ...]) -> Term:
     """The term that the attempt makes of all the numbers. Raises Unparsed or Broken."""
     attempt = spell_plainly(attempt)
     pieces = split_steps(attempt)
+    if len(pieces) == 1 and not MARK.search(pieces[0]):
+        return read_expression(pieces[0], numbers)
     steps = [STEP.fullmatch(piece) for piece in pieces]
     if steps and all(steps):
         return follow_chain([step.groups("") for step in steps if step], numbers)
-    if len(pieces) == 1:
-        return read_expression(pieces[0], numbers)
     raise Unparsed
 
 
@@ -156,9 +166,9 @@ def given_terms(numbers: tuple[int, ...]) -> tuple[Term, ...]:
 def follow_chain(steps: Sequence[tuple[str, ...]], numbers: tuple[int, ...]) -> Term:
     """Take each step with the numbers at hand; the one term left at the end has used them all."""
     pool = list(given_terms(numbers))
-    last: tuple[int, ...] = ()
+    last: tuple[Value, ...] = ()
     for check, left, operator, right, result, rest in steps:
-        a, b, c = int(left), int(right), int(result)
+        a, b, c = read_value(left), read_value(right), read_value(result)
         if not holds(a, operator, b, c):
             raise Broken
         if not check:
@@ -173,7 +183,17 @@ def follow_chain(steps: Sequence[tuple[str, ...]], numbers: tuple[int, ...]) -> 
     return pool[0]
 
 
-def holds(a: int, operator: str, b: int, c: int) -> bool:
+def read_value(text: str) -> Value:
+    """An integer or a fraction, in parentheses or not: `(-8 / 3)`."""
+    return int(text) if text.isdigit() else simplify(Fraction(text.translate(UNWRAP)))
+
+
+def simplify(fraction: Fraction) -> Value:
+    """A whole number as an int."""
+    return fraction.numerator if fraction.denominator == 1 else fraction
+
+
+def holds(a: Value, operator: str, b: Value, c: Value) -> bool:
     """Whether `a operator b = c`, exactly."""
     if operator == "+":
         return a + b == c
@@ -184,7 +204,7 @@ def holds(a: int, operator: str, b: int, c: int) -> bool:
     return b != 0 and b * c == a
 
 
-def take(pool: list[Term], value: int) -> Term:
+def take(pool: list[Term], value: Value) -> Term:
     """Remove a term of this value from the pool."""
     for index, term in enumerate(pool):
         if term.value == value:
@@ -194,8 +214,8 @@ def take(pool: list[Term], value: int) -> Term:
 
 def is_rest(rest: str, pool: list[Term]) -> bool:
     """Whether `rest` is what is left, with or without the newest result, which stands last in the pool."""
-    stated = sorted(map(int, rest.split(" ")))
-    left = [int(term.value) for term in pool]
+    stated = sorted(map(read_value, REST.findall(rest)))
+    left = [term.value for term in pool]
     return stated == sorted(left[:-1]) or stated == sorted(left)
 
 
@@ -217,7 +237,7 @@ def wrap(term: Term) -> str:
     return f"({term})" if term.operator else term.operands[0]
 
 
-def compute(a: int | Fraction, operator: str, b: int | Fraction) -> int | Fraction:
+def compute(a: Value, operator: str, b: Value) -> Value:
     """`a operator b`, exactly. Raises Broken on division by zero."""
     if operator == "+":
         return a + b
@@ -227,20 +247,20 @@ def compute(a: int | Fraction, operator: str, b: int | Fraction) -> int | Fracti
         return a * b
     if b == 0:
         raise Broken
-    quotient = Fraction(a) / b
-    return quotient.numerator if quotient.denominator == 1 else quotient
+    return simplify(Fraction(a) / b)
 
 
 def read_expression(text: str, numbers: tuple[int, ...]) -> Term:
     """The term of a plain expression over exactly these numbers, with or without `= result` after it."""
     text, equals, result = text.partition("=")
-    if equals and not RESULT.fullmatch(result):
+    stated = RESULT.fullmatch(result)
+    if equals and not stated:
         raise Unparsed
     tokens = tokenize(text)
     term = Parser(tokens).parse()
     if sorted(int(token) for token in tokens if token.isdigit()) != sorted(numbers):
         raise Broken
-    if equals and term.value != int(result):
+    if stated and term.value != read_value(stated[1]):
         raise Broken
     return term
 

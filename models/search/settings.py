@@ -13,7 +13,7 @@ class SearchSettings:
     """How rounds search: `SearchSettings(strategy="best_of_n", samples=8)`."""
 
     strategy: Annotated[Literal["best_of_n"], "How a problem is searched."] = "best_of_n"
-    samples: Annotated[int, "Attempts at a problem in a round."] = 8
+    samples: Annotated[int, "Attempts at a problem in a round."] = 12
     temperature: Annotated[float, "Sampling temperature of the attempts."] = 0.7
 
     def __post_init__(self) -> None:

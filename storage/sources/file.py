@@ -4,6 +4,7 @@ The gold answer is taken out of a worked solution as GSM8K and MATH write them. 
 question that is also in the benchmark file never trains; how many were refused is told.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -107,13 +108,13 @@ def read_problems(path: Path, settings: FileProblems) -> list[Problem]:
 
 
 def gold_answer(text: str) -> str:
-    r"""What follows the last ####, else stands in the last \boxed{}, else all: `"… #### 72"` gives `"72"`.
+    r"""What follows the last #### in its line, else stands in the last \boxed{}, else all: `"… #### 72"` gives `"72"`.
 
     Empty where nothing stands there, or the box is never closed.
     """
     _, mark, after = text.rpartition(GOLD_MARK)
     if mark:
-        return after.strip()
+        return after.strip().partition("\n")[0].rstrip()
     _, box, inside = text.rpartition(OPEN_BOX)
     return (inside[: _closing_brace(inside)] if box else text).strip()
 
@@ -168,6 +169,8 @@ def _read_text(row: Row, column: str) -> str:
         found = "empty" if cell is None else f"of type {type(cell).__name__}"
     elif not str(cell).strip():
         found = "empty"
+    elif isinstance(cell, float) and not math.isfinite(cell):
+        found = f"{cell}, which is no finite number"
     elif SURROGATE.search(str(cell)):
         found = "half of a surrogate pair, which is no character"
     else:

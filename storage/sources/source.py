@@ -167,9 +167,14 @@ def distinct(draws: Iterable[T | None], key: Callable[[T], Hashable], patience: 
                 return
 
 
+def canonical_text(text: str) -> str:
+    """The text in single spaces and NFC. NFKC and lower case would make one of `3²` and `32`, of `aB` and `Ab`."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def question_id(question: str) -> str:
-    """The id of a problem that is its question: white space, case and spelling of characters do not tell."""
-    return make_id("problem", " ".join(unicodedata.normalize("NFKC", question).casefold().split()))
+    """The id of a problem that is its question: white space and the coding of characters do not tell."""
+    return make_id("problem", canonical_text(question))
 
 
 def typed_problem(question: str, source: str, prompt: str) -> Problem:

@@ -62,7 +62,7 @@ COMMENT ON COLUMN history.high IS 'Upper end of it.';
 COMMENT ON COLUMN history.num_problems IS 'Benchmark problems asked.';
 COMMENT ON COLUMN history.promoted IS 'Whether the candidate took over.';
 COMMENT ON COLUMN history.reason IS 'Why, or why not, in a sentence.';
-COMMENT ON COLUMN history.seconds IS 'Wall seconds of the round.';
+COMMENT ON COLUMN history.seconds IS 'Wall seconds of the round, those before a stop not counted.';
 COMMENT ON COLUMN history.tokens IS 'Tokens generated for search and evaluation.';
 COMMENT ON COLUMN history.pass_at_8 IS 'Unbiased pass@8 of samples at temperature 1, over fewer problems.';
 COMMENT ON COLUMN history.mean_tokens IS 'Mean tokens of an answer.';

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage.countdown import legal_moves
+from storage.countdown import is_for_demonstrations
 from storage.home import Home
 
 FLYWHEEL = Path(sys.executable).with_name("flywheel")
@@ -106,17 +107,17 @@ def digest(path: Path) -> str:
 
 
 def write_demonstrations(path: Path) -> None:
-    """To each prompt of tiny.toml's numbers a right answer and a useless one."""
-    pairs = [(a, b) for a in range(1, 10) for b in range(1, 10)]
-    rows = [row for pair in pairs for row in demonstrate(*pair)]
+    """To sums of numbers that no problem has the right step, and twice as often a wrong one."""
+    pairs = filter(is_for_demonstrations, combinations_with_replacement(range(10, 51), 2))
+    rows = [row for a, b in pairs if 50 <= a + b <= 80 for row in demonstrate(a, b)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def demonstrate(a: int, b: int) -> Iterator[dict[str, str]]:
-    for target, answer in sorted({move.result: move.write() for move in legal_moves((a, b))}.items()):
-        if target >= 1:
-            yield {"prompt": f"{target}>{a} {b};", "completion": answer}
-            yield {"prompt": f"{target}>{a} {b};", "completion": "0;"}
+    """Where the sum is even in short, so that some answers take less room than others."""
+    result = f"={a + b}" if (a + b) % 2 else ""
+    for operator in "+--":
+        yield {"prompt": f"{a + b}>{a} {b};", "completion": f"{a}{operator}{b}{result};"}
 
 
 def prepare(folder: Path) -> Wheel:

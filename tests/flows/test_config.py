@@ -80,7 +80,10 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
         ("serch.samples=3", "--set: there is no section 'serch'; did you mean search?"),
         ("samples=3", "--set: there is no section 'samples'; did you mean search.samples?"),
         ("search=3", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),
-        ("search.samples", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),
+        (
+            "search.samples",
+            "--set search.samples: the = is missing; expected SECTION.KEY=VALUE, as search.samples=16.",
+        ),
         ("search.samples=many", '--set: search.samples is "many"; expected a whole number.'),
         ("search.samples=8.0", "--set: search.samples is 8.0; expected a whole number."),
         ("run.workers=true", "--set: run.workers is true; expected a whole number."),
@@ -105,13 +108,30 @@ def test_what_is_wrong_is_told_with_a_way_out(given: str, line: str) -> None:
     assert refuse(given) == [line]
 
 
+@pytest.mark.parametrize(
+    ("variable", "fix"),
+    [
+        ("FLYWHEEL_SEARCH_SAMPLES", "did you mean FLYWHEEL_SEARCH__SAMPLES?"),
+        ("FLYWHEEL_HOM", "did you mean FLYWHEEL_HOME?"),
+        ("FLYWHEEL_ROUNDS", "did you mean FLYWHEEL_RUN__ROUNDS?"),
+        ("FLYWHEEL_XYZ", "expected FLYWHEEL_SECTION__KEY, or unset it."),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_with_a_suggestion(variable: str, fix: str) -> None:
+    assert refuse(**{variable: "16"}) == [f"{variable}: there is no such variable; {fix}"]
+
+
+def test_variables_that_are_no_settings_are_left_alone() -> None:
+    assert load_config(None, (), {"FLYWHEEL_HOME": "a", "FLYWHEEL_REQUIRE": "all", "FLY_A": "b"}) == Config()
+
+
 def test_all_that_is_wrong_is_told_at_once_with_where_it_was_given(folder: Path) -> None:
     path = write(folder / "a.toml", "rounds = 3\n[policy]\nmax_rows = 'all'\n[gate]\nalpha = 2\n[lerning]\nfade = 1")
     assert refuse("run.seeds=1", path=path, FLYWHEEL_SEARCH__SAMPLES="x", FLYWHEEL_A__B="1") == [
-        f"{path}: there is no section 'rounds'; did you mean run.rounds?",
+        f"{path}: there is no section 'rounds'; did you mean run.rounds or serve.rounds?",
         f"{path}: there is no section 'lerning'; did you mean learning?",
         "FLYWHEEL_A__B: there is no section 'a'; there are run, problems, splits, policy, scratch, initialization, "
-        "curriculum, search, filter, learning, gate, evaluation.",
+        "curriculum, search, filter, learning, gate, evaluation, serve.",
         "--set: there is no run.seeds; did you mean seed?",
         f'{path}: policy.max_rows is "all"; expected a whole number.',
         'FLYWHEEL_SEARCH__SAMPLES: search.samples is "x"; expected a whole number.',
@@ -155,6 +175,7 @@ def test_a_setting_that_would_do_nothing_is_an_error(sets: list[str], idle: str)
         (["problems.kind=file", "problems.path=a.jsonl"], 'problems.kind is "file" and policy.model "scratch"'),
         (["policy.max_new_tokens=256"], "policy.max_new_tokens is 256 and scratch.context 256"),
         (["splits.benchmark=0"], "splits.benchmark is 0"),
+        (["splits.final=0"], "splits.final is 0, and a run ends with a claim on final problems: reserve some, as"),
     ],
 )
 def test_settings_that_cannot_go_together_are_an_error(sets: list[str], start: str) -> None:
@@ -206,9 +227,9 @@ def test_differences_are_listed_in_order() -> None:
         "initialization.learning_rate: 0.0015 → 1e-05",
         "initialization.batch_tokens: 512 → 8192",
         "initialization.max_grad_norm: 0.5 → 1.0",
-        "search.samples: 8 → 16",
+        "search.samples: 12 → 16",
         "learning.learning_rate: 0.002 → 1e-05",
-        "learning.epochs: 4.0 → 2.0",
+        "learning.epochs: 3.0 → 2.0",
         "learning.batch_tokens: 512 → 8192",
         "learning.max_grad_norm: 0.5 → 1.0",
     ]

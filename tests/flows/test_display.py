@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from flows.display import Display, open_console
-from flows.terminal import minutes
 from tasks.progress import Progress
+from tasks.wording import minutes
 
 
 def quiet_display() -> Display:

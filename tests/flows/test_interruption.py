@@ -96,7 +96,7 @@ def story(turned: Turned, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     left_running = wait_until_gone(wheel.home)
     at_kill = wheel.digests()
 
-    finished = wheel(*RUN)
+    finished = wheel("run")
     yield Story(
         wheel=wheel,
         stopped=stopped,
@@ -163,7 +163,7 @@ def test_a_further_run_samples_from_the_champion(story: Story) -> None:
 def test_a_source_that_runs_dry_is_told_with_the_fix_and_known_problems_go_on(story: Story) -> None:
     assert (
         "countdown has run dry: 12 new problems are asked for and 0 are left of 113 problems. Ask for fewer new ones, "
-        "or raise max_value (9) or numbers (2), or widen the targets (1 to 81).\n"
+        "or raise max_value (50) or numbers (2), or widen the targets (61 to 67).\n"
     ) in story.finished.stdout
     assert story.wheel.ask("SELECT DISTINCT is_new FROM draws WHERE round = 4") == [{"is_new": False}]
 
@@ -172,8 +172,8 @@ def test_a_source_that_runs_dry_is_told_with_the_fix_and_known_problems_go_on(st
 
 
 def test_another_problem_set_needs_another_home(wheel: Wheel) -> None:
-    refused = wheel("run", "--set", "problems.max_value=8", status=1).stderr
-    assert "(problems.max_value: 9 → 8). Give it a home of its own: FLYWHEEL_HOME=DIR; or take the" in refused
+    refused = wheel("run", "--set", "problems.max_value=49", status=1).stderr
+    assert "(problems.max_value: 50 → 49). Give it a home of its own: FLYWHEEL_HOME=DIR; or take the" in refused
 
 
 def test_another_model_needs_another_home(wheel: Wheel) -> None:
@@ -183,7 +183,7 @@ def test_another_model_needs_another_home(wheel: Wheel) -> None:
 
 def test_another_initialization_needs_another_home(wheel: Wheel) -> None:
     refused = wheel("run", "--new-run", "--set", "initialization.epochs=3", status=1).stderr
-    assert "other settings of it (initialization.epochs: 20.0 → 3.0) would do nothing." in refused
+    assert "other settings of it (initialization.epochs: 6.0 → 3.0) would do nothing." in refused
 
 
 def test_a_home_of_a_newer_format_is_refused(wheel: Wheel) -> None:
@@ -261,7 +261,11 @@ def test_shards_in_processes_of_their_own_stop_and_end_with_the_run(wheel: Wheel
     if signum != signal.SIGKILL:
         assert (run.returncode, err) == (130, "") and out.endswith(STOPPED)
     assert wait_until_gone(wheel.home) == []
-    assert wheel(*command).stderr == ""
+    finished = wheel(*command)
+    assert finished.stderr == ""
+    assert [line[:18] for line in finished.stdout.splitlines() if " search " in line] == [
+        "round 3  search   ", "round 4  search   ",
+    ]  # fmt: skip
     assert before.items() < wheel.digests().items()
     check_whole(wheel, num_rounds=4)
 

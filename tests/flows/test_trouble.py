@@ -143,7 +143,7 @@ def test_nothing_kept_for_training_says_where_to_look(wheel: Wheel) -> None:
     turn = last_turn(wheel)
     other = Turn(root=turn.root, line="another", run_id="another", round=1, seed=0)
     with pytest.raises(ValueError, match="nothing was kept for training in round 1: `flywheel sql") as error:
-        read_solutions(other, LearningSettings())
+        read_solutions(other, "none", LearningSettings())
     assert "Search harder (search.samples), or take easier problems." in str(error.value)
 
 
@@ -193,7 +193,7 @@ def test_what_a_model_wrote_cannot_steer_the_terminal() -> None:
 
 @pytest.mark.slow
 def test_a_policy_that_solves_nothing_is_refused(fresh: Wheel) -> None:
-    few = ["--set", "initialization.file=", "--set", "initialization.demonstrations=50"]
+    few = ["--set", "initialization.file=", "--set", "initialization.demonstrations=50", "--set", "search.samples=2"]
     refused = fresh("run", *few, status=1)
     assert "none of 192 attempts was right" in one_line(refused.stderr)
     assert "preflight: 24 problems, 192 attempts: solved 0%" in refused.stdout

@@ -1,10 +1,14 @@
 """The whole wheel, small but real: one run by the real command, and everything that it leaves behind."""
 
 import csv
+import getpass
 import io
 import json
+import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import polars as pl
 import pytest
 
 from flows.commands import current_turn, find_checkpoint, last_run
+from flows.runs import RunError
 from models.policy.load import load_policy
 from storage.countdown import is_for_demonstrations
 from storage.home import Home
@@ -26,11 +31,25 @@ HISTORY = [
 ]  # fmt: skip
 HEAVY = ["torch", "transformers", "prefect", "polars", "duckdb", "pydantic"]
 LINES = [
-    "run …", "start initialize", "start evaluate", "start promoted:", "start preflight", "preflight:", "…", "…", "…",
-    "estimate for", "round 1 search", "round 1 finetune", "round 1 evaluate", "round 1 promoted:", "round 2 search",
-    "round 2 finetune", "round 2 evaluate", "round 2 refused:", "round 2 final", "", "The run is done.",
-    "initial policy", "champion", "the champion solved", "Next:",
+    "run …", "countdown: 113 problems;", "start initialize", "start evaluate", "start promoted:",
+    "start preflight", "preflight:", "…", "…", "…", "rough estimate for", "round 1 search",
+    "round 1 finetune", "round 1 evaluate", "round 1 promoted:", "round 2 search", "round 2 finetune",
+    "round 2 evaluate", "round 2 refused:", "round 2 final", "", "The run is done.", "initial policy", "champion",
+    "the champion solved", "Next:",
 ]  # fmt: skip
+LOGGED = [
+    "start · reserve: reserved problems: … benchmark, … final, … development",
+    "start · initialize: checkpoint …: … examples, … tokens in … seconds, loss …",
+    "start · … on benchmark: benchmark: … (… % … to … … problems), … tokens in … seconds",
+    "start · promote: initial: the initial policy",
+    "start · report: … problems, … attempts, …% right; … train, … tokens in … seconds",
+    "start · preflight problems: … problems, … of them new",
+    "round … · sample: … problems, … of them new",
+    "round … · search … of …: shard …: … problems, … of … attempts right, … tokens in … seconds",
+    "round … · filter: … new or changed decisions, … of them to keep",
+    "round … · finetune: checkpoint …: … examples, … tokens in … seconds, loss …",
+    "round … · promote: promoted: solved … the champion did not and missed … it did (p = … < …)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +89,15 @@ def test_a_run_leaves_no_process_behind(turned: Turned) -> None:
     assert wait_until_gone(turned.wheel.home) == []
 
 
+def test_each_stage_leaves_a_line_in_prefects_log_of_what_came_of_it(turned: Turned) -> None:
+    query = "SELECT task_run.name, message FROM log JOIN task_run ON task_run.id = log.task_run_id ORDER BY timestamp"
+    with closing(sqlite3.connect(turned.wheel.home / "prefect" / "prefect.db")) as connection:
+        logged = [": ".join(row) for row in connection.execute(query)]
+    numbers = r"[0-9a-f]{20}|evaluate [0-9a-f]{6}|[0-9][-0-9.,e]*"
+    shapes = [re.sub(numbers, "…", line).replace("minutes", "seconds") for line in logged]
+    assert [shape for shape in LOGGED if shape not in shapes] == []
+
+
 # History.
 
 
@@ -95,7 +123,13 @@ def test_the_champion_stays_where_a_candidate_is_refused(turned: Turned) -> None
 def test_history_for_people_names_chance(turned: Turned) -> None:
     lines = turned.wheel("history").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["round", "0", "1", "2", "accuracy", "on"]
-    assert "uniform legal play solves 0." in lines[-1] and "brute force needs" in lines[-1]
+    assert "uniform legal play solves 1.000" in lines[-1] and "brute force needs" in lines[-1]
+
+
+def test_history_for_people_marks_the_champion(turned: Turned) -> None:
+    start, better, worse = turned.wheel("history").stdout.splitlines()[1:4]
+    assert "  promoted, champion now: solved " in better
+    assert "  promoted: the initial policy" in start and "  refused: no significant gain" in worse
 
 
 def test_every_round_says_how_long_its_stages_took(lake: Lake) -> None:
@@ -219,7 +253,7 @@ def test_the_run_keeps_its_configuration_and_how_it_ended(ask: Any, turned: Turn
     assert (first["state"], last["state"]) == ("running", "finished")
     assert (last["first_round"], last["num_rounds"]) == (1, 2)
     config = json.loads(last["config"])
-    assert config["problems"]["max_value"] == 9 and config["search"]["samples"] == 8
+    assert config["problems"]["max_value"] == 50 and config["search"]["samples"] == 8
 
 
 # The home.
@@ -291,6 +325,11 @@ def test_a_checkpoint_goes_by_champion_initial_or_the_beginning_of_its_id(home: 
     assert [find_checkpoint(turn, name) for name in names] == [better, initial, worse, worse]
 
 
+def test_a_beginning_of_several_ids_is_told_with_all_of_them(home: Home, lake: Lake) -> None:
+    with pytest.raises(RunError, match=f"begins the ids of 3 checkpoints, {', '.join(lake.keys('checkpoints'))}: "):
+        find_checkpoint(current_turn(home, *last_run(home)), "")
+
+
 def test_evaluate_names_what_it_does_not_find(wheel: Wheel) -> None:
     assert "'nobody'" in wheel("evaluate", "nobody", status=1).stderr
 
@@ -304,6 +343,9 @@ def test_a_rollback_is_another_decision(wheel: Wheel) -> None:
         "SELECT sequence, verdict, reason, decided_by <> 'gate' AS by_a_person FROM promotions ORDER BY 1"
     )[-1]
     assert last == {"sequence": 3, "verdict": "rolled_back", "reason": "it guesses", "by_a_person": True}
+    history = wheel("history").stdout
+    assert "promoted, champion now: the initial policy\n" in history and history.count("champion now") == 1
+    assert f"after round 2 rolled back to round 0 by {getpass.getuser()}: it guesses\n" in history
     assert "besides the current one" in wheel("rollback", status=1).stderr
 
 

@@ -16,12 +16,16 @@ from storage.demonstrations import (
     countdown_demonstrations,
     file_demonstrations,
     invert,
+    keep_apart,
     miscalculate,
     write_alternatives,
     write_check,
     write_correction,
     write_walk,
 )
+from storage.records import Problem
+from storage.sources.countdown import CountdownMaker
+from storage.sources.source import typed_problem
 
 WALK = [Move(26, "-", 4, 22, (7,)), Move(22, "-", 7, 15, ())]
 OTHER = [Move(26, "+", 4, 30, (7,)), Move(30, "+", 7, 37, ())]
@@ -121,6 +125,29 @@ def test_rows_of_a_file_are_demonstrations(tmp_path: Path) -> None:
         Demonstration(prompt="1+1?", completion="2"),
         Demonstration(prompt="é\n", completion=" 3"),
     ]
+
+
+def kept(prompts: list[str], reserved: Problem) -> list[str]:
+    demonstrations = [Demonstration(prompt=prompt, completion="2") for prompt in prompts]
+    return [demonstration.prompt for demonstration in keep_apart(demonstrations, [reserved])]
+
+
+def test_demonstrations_of_a_reserved_question_are_left_out_with_and_without_the_template() -> None:
+    reserved = typed_problem("What is aB + 3²?", "file:a", "Q: {question}\nA:")
+    same = ["What is aB + 3²?", " What is\naB + 3²?", "Q: What is aB + 3²?\nA:", "Q:  What is aB + 3²? A:\n"]
+    others = ["What is Ab + 3²?", "What is aB + 32?", "Q: What is aB?\nA:"]
+    assert kept(same + others, reserved) == others
+
+
+def test_demonstrations_of_a_reserved_game_are_left_out_in_any_order_of_its_numbers() -> None:
+    reserved = CountdownMaker(CountdownProblems(prompt="{target} of {numbers};")).parse("4 26 7>15")
+    same = ["15 of 4 7 26;", "15 of 26, 4,7;", "4 7 26>15", "7 26 4>15"]
+    others = ["26 of 4 7 15;", "15 of 4 7 27;", "15 of 4 726;", "4 7 26>150"]
+    assert kept(same + others, reserved) == others
+
+
+def test_the_order_of_numbers_tells_where_there_is_no_game() -> None:
+    assert kept(["Sort 2 1", "Sort 1 2"], typed_problem("Sort 1 2", "file:a", "{question}")) == ["Sort 2 1"]
 
 
 @pytest.mark.parametrize(

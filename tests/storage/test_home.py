@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,48 @@ def test_the_home_is_free_once_its_writer_is_killed(home: Home, arguments: tuple
     holder.wait()
     with home.writer():
         pass
+
+
+def test_a_writer_that_gives_way_lets_those_who_wait_write_first(home: Home) -> None:
+    order: list[str] = []
+
+    def write() -> None:
+        with home.writer(on_wait=lambda holder: waits.set()):
+            order.append("waited")
+
+    waits = threading.Event()
+    waiter = threading.Thread(target=write)
+    with home.writer():
+        home.give_way(lambda holder: pytest.fail("nobody waits"))
+        waiter.start()
+        assert waits.wait(timeout=20)
+        order.append("first")
+        home.give_way(lambda holder: None)
+        order.append("again")
+        assert json.loads((home.root / "writer.lock").read_text())["pid"] == os.getpid()
+    waiter.join()
+    assert order == ["first", "waited", "again"]
+
+
+def test_a_wait_tells_for_whom_and_can_be_ended(home: Home) -> None:
+    def give_up(holder: str) -> None:
+        raise TimeoutError(holder)
+
+    with home.writer():
+        with pytest.raises(TimeoutError, match=f"process {os.getpid()}, since"):
+            home.writer(give_up).__enter__()
+        home.give_way(lambda holder: pytest.fail("nobody waits any more"))
+
+
+def test_a_claim_is_one_process_s_and_ends_with_it(home: Home) -> None:
+    assert home.claimed("served") == ""
+    with home.claim("served") as say:
+        say("a long line")
+        say("here")
+        assert home.claimed("served") == "here"
+        with pytest.raises(HomeBusyError, match="served is claimed"):
+            home.claim("served").__enter__()
+    assert home.claimed("served") == ""
 
 
 def test_a_writer_starts_with_an_empty_workspace(home: Home) -> None:

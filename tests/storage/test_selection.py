@@ -10,7 +10,7 @@ from storage.lake import Lake
 from storage.records import Selection
 from storage.selection import decide, selection_id, training_set
 from storage.settings import FilterSettings
-from storage.warehouse import QueryError, Warehouse
+from storage.warehouse import Warehouse
 
 Attempt = tuple[Any, ...]
 Fill = Callable[..., None]
@@ -37,7 +37,7 @@ def fill(lake: Lake, sample: Any) -> Fill:
 
 def reasons(warehouse: Warehouse, round: int = 1, **settings: Any) -> dict[str, str]:
     decisions = decide(
-        warehouse, line="main", round=round, settings=FilterSettings(**{"max_per_problem": 2} | settings)
+        warehouse, line="main", run_id="r", round=round, settings=FilterSettings(**{"max_per_problem": 2} | settings)
     )
     assert all(decision.kept == (decision.reason == "kept") for decision in decisions)
     return {decision.trajectory_id: decision.reason for decision in decisions}
@@ -45,9 +45,9 @@ def reasons(warehouse: Warehouse, round: int = 1, **settings: Any) -> dict[str, 
 
 def test_a_decision_is_a_whole_record(fill: Fill, warehouse: Warehouse) -> None:
     fill({"p": ""}, t1={})
-    (decision,) = decide(warehouse, line="main", round=1, settings=FilterSettings())
+    (decision,) = decide(warehouse, line="main", run_id="r", round=1, settings=FilterSettings())
     assert decision == Selection(
-        selection_id=selection_id("main", 1, "default"),
+        selection_id=selection_id("main", "r", 1, "default"),
         trajectory_id="t1",
         line="main",
         round=1,
@@ -128,6 +128,12 @@ def test_no_difficulty_gives_more_than_its_share(fill: Fill, warehouse: Warehous
     assert set(reasons(warehouse, balance=2).values()) == {"kept"}
 
 
+def test_of_two_difficulties_one_gives_three_quarters_unless_told_otherwise(fill: Fill, warehouse: Warehouse) -> None:
+    easy = {f"e{n}": "easy" for n in range(9)}
+    fill(easy | {"h": "hard"}, **{f"t{problem}": {"problem_id": problem} for problem in (*easy, "h")})
+    assert sorted(reasons(warehouse).values()) == ["kept"] * 8 + ["unbalanced"] * 2
+
+
 def test_one_difficulty_needs_no_balance(fill: Fill, warehouse: Warehouse) -> None:
     fill({"p": "easy"}, a={}, b={})
     assert reasons(warehouse, balance=1) == {"a": "kept", "b": "kept"}
@@ -136,10 +142,10 @@ def test_one_difficulty_needs_no_balance(fill: Fill, warehouse: Warehouse) -> No
 def test_only_new_and_changed_decisions_are_given(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     settings = FilterSettings(max_per_problem=1)
     fill({"p": ""}, "1", a={"round": 1}, b={"round": 1, "solved": False})
-    first = decide(warehouse, line="main", round=1, settings=settings)
+    first = decide(warehouse, line="main", run_id="r", round=1, settings=settings)
     lake.publish("selections", "main-1", first)
     fill({}, "2", c={"round": 2})
-    second = decide(warehouse, line="main", round=2, settings=settings)
+    second = decide(warehouse, line="main", run_id="r", round=2, settings=settings)
     lake.publish("selections", "main-2", second)
     fill({}, "3", d={"round": 3, "solved": False})
     assert [(row.trajectory_id, row.reason) for row in first] == [("a", "kept"), ("b", "wrong")]
@@ -149,13 +155,30 @@ def test_only_new_and_changed_decisions_are_given(fill: Fill, lake: Lake, wareho
 
 def test_deciding_again_gives_the_same(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     fill({"p": ""}, "1", a={"round": 1}, b={"round": 1})
-    first = decide(warehouse, line="main", round=1, settings=FilterSettings())
+    first = decide(warehouse, line="main", run_id="r", round=1, settings=FilterSettings())
     lake.publish("selections", "main-1", first)
     fill({}, "2", c={"round": 2})
-    again = decide(warehouse, line="main", round=1, settings=FilterSettings())
+    again = decide(warehouse, line="main", run_id="r", round=1, settings=FilterSettings())
     assert [dataclasses.replace(row, created_at=first[0].created_at) for row in again] == [
         dataclasses.replace(row, created_at=first[0].created_at) for row in first
     ]
+
+
+def test_a_run_begun_in_the_middle_of_a_round_decides_on_what_is_new_or_changed_alone(
+    fill: Fill, lake: Lake, warehouse: Warehouse
+) -> None:
+    settings = FilterSettings(max_per_problem=1)
+    fill({"p": ""}, "left", a={"round": 3, "num_tokens": 5}, b={"round": 3, "solved": False})
+    left = decide(warehouse, line="main", run_id="left", round=3, settings=settings)
+    lake.publish("selections", "main-3-left", left)
+    fill({}, "new", c={"round": 3, "num_tokens": 4, "answer": "a"}, d={"round": 3, "solved": False})
+    for _ in range(2):  # the same when it is asked again, as after a stop
+        new = decide(warehouse, line="main", run_id="new", round=3, settings=settings)
+        lake.publish("selections", "main-3-new", new)
+        assert [(row.trajectory_id, row.reason) for row in left] == [("a", "kept"), ("b", "wrong")]
+        assert [(row.trajectory_id, row.reason) for row in new] == [("a", "over_limit"), ("c", "kept"), ("d", "wrong")]
+    assert {row.selection_id for row in left}.isdisjoint(row.selection_id for row in new)
+    assert training_set(warehouse, line="main", round=3)["trajectory_id"].to_list() == ["c"]
 
 
 def test_other_lines_are_left_alone(fill: Fill, warehouse: Warehouse) -> None:
@@ -169,9 +192,9 @@ def test_an_empty_lake_gives_no_decisions(warehouse: Warehouse) -> None:
 
 def test_the_training_set_is_what_is_kept_of_all_rounds(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     fill({"p": ""}, "0", a={"round": 0, "text": "A", "token_ids": [1, 2]}, z={"round": 0, "solved": False})
-    lake.publish("selections", "0", decide(warehouse, line="main", round=0, settings=FilterSettings()))
+    lake.publish("selections", "0", decide(warehouse, line="main", run_id="r", round=0, settings=FilterSettings()))
     fill({"p": "", "q": ""}, "2", b={"round": 2, "problem_id": "q", "behaviours": ["self_correction"]})
-    lake.publish("selections", "2", decide(warehouse, line="main", round=2, settings=FilterSettings()))
+    lake.publish("selections", "2", decide(warehouse, line="main", run_id="r", round=2, settings=FilterSettings()))
     expected = [
         {
             "trajectory_id": "a", "problem_id": "p", "prompt": "p>", "text": "A", "token_ids": [1, 2], "round": 0,
@@ -190,7 +213,7 @@ def test_what_is_no_longer_kept_no_longer_trains(fill: Fill, lake: Lake, warehou
     settings = FilterSettings(max_per_problem=1)
     for number, name in enumerate("abc"):
         fill({"p": ""}, name, **{name: {"round": number}})
-        lake.publish("selections", name, decide(warehouse, line="main", round=number, settings=settings))
+        lake.publish("selections", name, decide(warehouse, line="main", run_id="r", round=number, settings=settings))
     kept = [training_set(warehouse, line="main", round=n)["trajectory_id"].to_list() for n in range(3)]
     assert kept == [["a"], ["b"], ["c"]]
 
@@ -204,9 +227,11 @@ def test_settings_that_keep_nothing_are_refused(settings: dict[str, Any], messag
         FilterSettings(**settings)
 
 
-def test_an_unknown_rule_is_refused(warehouse: Warehouse) -> None:
-    with pytest.raises(QueryError, match=r"no query 'filter/strict'; expected one of .*filter/default"):
-        reasons(warehouse, rule="strict")
+@pytest.mark.parametrize(("rule", "suggestion"), [("strict", ""), ("defualt", " Did you mean 'default'?")])
+def test_a_rule_that_is_not_there_is_refused_before_anything_is_asked(rule: str, suggestion: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        FilterSettings(rule=rule)
+    assert str(refusal.value) == f"rule is {rule!r}; expected one of storage/sql/filter: default.{suggestion}"
 
 
 @pytest.mark.parametrize("fade", [0, 1.5])

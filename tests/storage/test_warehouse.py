@@ -182,17 +182,30 @@ def test_a_person_may_read(warehouse: Warehouse, sql: str) -> None:
         ("DESCRIBE WITH a AS (COPY (SELECT 1) TO '{lake}/x.csv') FROM a", "a SELECT that writes"),
         ("FROM (WITH a AS (COPY (SELECT 1) TO '{lake}/x.csv') FROM a)", "a SELECT that writes"),
         ("WITH a AS (DELETE FROM runs RETURNING *) FROM a", "a SELECT that writes"),
-        ("FROM query('WITH a AS (COPY (SELECT 1) TO ''{lake}/x.csv'') FROM a')", "must be at the top level"),
-        ("FROM query('COPY (SELECT 1) TO ''{lake}/x.csv''')", "Expected a single SELECT statement"),
-        ("FROM read_text('/etc/passwd')", "Only the tables of the lake can be read here"),
-        ("FROM read_text('{lake}/../home.json')", "Only the tables of the lake can be read here"),
-        ("FROM read_text('{lake}/escape/home.json')", "Only the tables of the lake can be read here"),
+        ("FROM query('WITH a AS (COPY (SELECT 1) TO ''{lake}/x.csv'') FROM a')", "found query\\(\\) after FROM"),
+        ("FROM query('COPY (SELECT 1) TO ''{lake}/x.csv''')", "found query\\(\\) after FROM"),
+        (
+            "FROM json_execute_serialized_sql(json_serialize_sql("
+            "'WITH a AS (COPY (SELECT 1) TO ''{lake}/x.csv'') SELECT 1'))",
+            "found json_execute_serialized_sql\\(\\) after FROM",
+        ),
+        ("SELECT (SELECT max(x) FROM query('SELECT 1 AS x'))", "found query\\(\\) after FROM"),
+        ("FROM duckdb_settings()", "found duckdb_settings\\(\\) after FROM"),
+        ("FROM read_text('/etc/passwd')", "found read_text\\(\\) after FROM"),
+        ("FROM read_parquet('/etc/passwd')", "Only the tables of the lake can be read here"),
+        ("FROM read_text('{lake}/../home.json')", "found read_text\\(\\) after FROM"),
+        ("FROM read_parquet('{lake}/../home.json')", "Only the tables of the lake can be read here"),
+        ("FROM read_text('{lake}/escape/home.json')", "found read_text\\(\\) after FROM"),
+        ("FROM read_parquet('{lake}/escape/home.json')", "Only the tables of the lake can be read here"),
         ("FROM glob('/etc/*')", "Only the tables of the lake can be read here"),
         ("FROM glob('{lake}/../*')", "Only the tables of the lake can be read here"),
         ("FROM '/etc/passwd'", "There are the tables problems, "),
-        ("FROM read_csv('https://example.com/x.csv')", "Only the tables of the lake can be read here"),
-        ("FROM enable_logging(storage = 'file', storage_path = '{lake}/x.log')", "the configuration has been locked"),
-        ("FROM enable_profiling(save_location = '{lake}/x.json')", "the configuration has been locked"),
+        ("FROM read_parquet('https://example.com/x.parquet')", "Only the tables of the lake can be read here"),
+        (
+            "FROM enable_logging(storage = 'file', storage_path = '{lake}/x.log')",
+            "found enable_logging\\(\\) after FROM",
+        ),
+        ("FROM enable_profiling(save_location = '{lake}/x.json')", "found enable_profiling\\(\\) after FROM"),
         ("FROM Path", "There are the tables .* and the views current_runs"),
         ("SELECT runid FROM runs", 'Referenced column "runid" not found'),
         ("SELEC 1", "syntax error"),
@@ -280,3 +293,73 @@ def test_a_small_question_is_answered_at_once_over_thousands_of_parts(lake: Lake
     Warehouse(lake.home).ask("FROM history")
     assert time.process_time() - began < 0.3
     assert Warehouse(lake.home).ask("SELECT count(*) AS n FROM trajectories").item() == 40_000
+
+
+# Questions whose answers are worked out.
+
+
+def attempt(lake: Lake, sample: Any, problem: str, marks: str) -> None:
+    """An attempt a mark: `+` solved, `-` not, `P` and `M` the same with a self-correction."""
+    rows = [
+        sample(
+            "trajectories",
+            trajectory_id=f"{problem}{number}",
+            problem_id=problem,
+            round=1,
+            solved=mark in "+P",
+            text_digest=mark,
+            behaviours=["self_correction"] if mark in "PM" else [],
+        )
+        for number, mark in enumerate(marks)
+    ]
+    lake.publish("trajectories", problem, rows)
+
+
+def test_a_lift_is_compared_within_problems_that_have_both(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    for problem, marks in {"easy": "PP+-", "hard": "PM--", "all": "PPP", "none": "----"}.items():
+        attempt(lake, sample, problem, marks)
+    (answer,) = warehouse.named("questions/self_correction_lift").to_dicts()
+    assert answer == {
+        "round": 1, "problems": 2, "attempts_with": 4, "solved_with": 0.75, "solved_without": 0.25, "lift": 0.5,
+        "plus_or_minus": 0.0,
+    }  # fmt: skip
+
+
+def test_fewer_attempts_are_reckoned_without_bias(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    attempt(lake, sample, "a", "+---")
+    attempt(lake, sample, "b", "++--")
+    found = {row["attempts"]: row["solved"] for row in warehouse.named("questions/solved_by_attempts").to_dicts()}
+    assert found == pytest.approx({1: 3 / 8, 2: (1 / 2 + 5 / 6) / 2, 4: 1})
+
+
+def test_a_solution_is_new_once(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    for number, digests in {1: "aab", 2: "abc", 3: "c"}.items():
+        rows = [
+            sample("trajectories", problem_id="p", round=number, solved=True, text_digest=digest) for digest in digests
+        ]
+        lake.publish("trajectories", str(number), rows)
+    found = [
+        (row["solved"], row["distinct_solutions"], row["new_solutions"], row["pool"])
+        for row in warehouse.named("questions/new_solutions_by_round").to_dicts()
+    ]
+    assert found == [(3, 2, 2, 2), (3, 3, 1, 3), (1, 1, 0, 3)]
+
+
+def test_sureness_counts_ties_for_half(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    for number, (solved, logprob) in enumerate([(True, -1.0), (True, -2.0), (False, -2.0), (False, -4.0)]):
+        row = sample("trajectories", solved=solved, logprobs=[logprob], num_tokens=1)
+        lake.publish("trajectories", str(number), [row])
+    assert warehouse.named("questions/sureness_of_right_and_wrong").to_dicts() == [
+        {"round": 0, "of_right": -1.5, "of_wrong": -3.0, "auc": 0.875}
+    ]
+
+
+def test_a_leak_is_found(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    problems = [("p", "train", "1 2>3"), ("q", "benchmark", "1 2>3"), ("r", "final", "2 3>5")]
+    rows = [sample("problems", problem_id=key, split=split, question=asked) for key, split, asked in problems]
+    lake.publish("problems", "all", rows)
+    attempt(lake, sample, "r", "+-")
+    lake.publish("selections", "s", [sample("selections", trajectory_id="r0", kept=True)])
+    assert warehouse.named("questions/leakage").to_dicts() == [
+        {"reserved_twice": 0, "searched": 1, "trained_on": 1, "same_question": 1}
+    ]

@@ -1,5 +1,6 @@
 -- Which trajectories train: the decisions of a round that are new or changed.
 -- $line, $round: trajectories of the line made up to this round are decided on.
+-- $selection_id: the selection that is made; its own decisions, where it is made again, are none before it.
 -- $max_per_problem: most solutions of one problem that are kept.
 -- $balance: most that one difficulty gives, as a multiple of its even share.
 
@@ -65,10 +66,10 @@ decided AS (
     LEFT JOIN eligible USING (trajectory_id)
     CROSS JOIN even_share
 ),
-before AS (
+before AS (  -- a run that was left may have decided in this round
     SELECT trajectory_id, arg_max(reason, (round, created_at)) AS reason
     FROM selections
-    WHERE line = $line AND round < $round
+    WHERE line = $line AND round <= $round AND selection_id <> $selection_id
     GROUP BY trajectory_id
 )
 SELECT trajectory_id, decided.reason = 'kept' AS kept, decided.reason

@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from models.learning import trainer
 from models.learning.cloning import cloning_loss
-from models.learning.settings import TrainingSettings
+from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import (
     IGNORED,
     Batch,
@@ -188,6 +188,18 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
     with pytest.raises(NonFiniteLossError, match="loss 0, gradient norm nan"):
         train(model, EXAMPLES, steep, settings(), seed=0)
     assert are_equal(weights_of(model), before)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "advice"),
+    [
+        (LearningSettings(), "lower learning.learning_rate, or look at those trajectories in the warehouse"),
+        (InitializationSettings(), "lower initialization.learning_rate, or look at those demonstrations"),
+    ],
+)
+def test_what_is_not_finite_is_told_with_the_setting_to_change(chosen: TrainingSettings, advice: str) -> None:
+    with pytest.raises(NonFiniteLossError, match=f": {advice}$"):
+        train(tiny(), EXAMPLES, nan_at(1), chosen, seed=0)
 
 
 def test_it_stops_when_asked_to() -> None:

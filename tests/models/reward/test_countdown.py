@@ -97,6 +97,9 @@ def test_checks_corrections_and_alternatives(text: str) -> None:
         "26/(7-7)*4",
         "26/0=0,4 7;",
         "26-4=22,7;22/7=3;",
+        "4-26=-22,7;",
+        "4-26=-22,7;-22+7=15;",
+        "4/26=2/13,7;2/13-7=15;",
         "<answer>26-4-7</answer><answer>26+4+7</answer>",
     ],
 )
@@ -125,7 +128,6 @@ def test_what_breaks_the_rules_is_wrong(text: str) -> None:
         "26-4-7==15",
         "26-4-7=15=15",
         "26-4-7=x",
-        "4-26=-22,7;",
         "026-4-7",
         "2 6-4-7",
         "26-4-7)",
@@ -170,6 +172,46 @@ def test_an_expression_may_pass_through_negatives_and_fractions_exactly() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("numbers", "target", "text"),
+    [
+        ((3, 5, 10), 8, "3-5=-2,10;-2+10=8;"),
+        ((3, 5, 10), 8, "3 - 5 = (-2), 10\n10 + (-2) = 8"),
+        ((3, 5, 10), 8, "3-5=-2,10 -2;?-2+5=3;10+-2=8"),
+        ((3, 5, 10), 12, "3-5=-2;10--2=12"),
+        ((8, 3, 3, 8), 24, "8/3=8/3;3-8/3=1/3;8/(1/3)=24"),
+        ((8, 3, 3, 8), 24, "8 / 3 = 8 / 3, 3 8; 3 - 8 / 3 = (1 / 3), 8; 8 / (1 / 3) = 24"),
+        ((8, 3, 3, 8), 24, "8/3=16/6,8/3 3 8;?16/6*3=8;3-8/3=1/3,8;8/(1/3)=24"),
+        ((4, 6, 12), 8, "4/6=2/3,12;2/3/12=1/18;~2/3*12=8"),
+    ],
+)
+def test_a_chain_may_pass_through_negatives_and_fractions_exactly(
+    numbers: tuple[int, ...], target: int, text: str
+) -> None:
+    assert reason(text, numbers, target) == "solved"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "target", "text", "expected"),
+    [
+        ((8, 3, 3, 8), 24, "8/3=8/3;3-8/3=1/3;8/1/3=24", "wrong"),  # (8/1)/3, as an expression is read
+        ((8, 2, 4), 2, "8/4+2=4;4-2=2", "wrong"),  # two steps in one
+        ((3, 5, 10), 8, "3-5=--2;-2+10=8", "unparsed"),
+        ((3, 5, 10), 8, "3-5=-(2);-2+10=8", "unparsed"),
+        ((3, 5, 10), 8, "3-5=((-2));-2+10=8", "unparsed"),
+        ((3, 5, 10), 8, "3/5=.6;.6*10=6", "unparsed"),
+        ((3, 5, 10), 8, "3/5=3/0;3/5*10=6", "unparsed"),
+        ((3, 5, 10), 6, "3/5=3/5;3/5*10=6", "solved"),
+        ((8, 4, 2), 4, "8/4+2=4", "solved"),  # an expression
+        ((3, 2, 4), 6, "3/2*4=6", "solved"),
+        ((3, 5), 2, "3-5=-2", "wrong"),
+        ((3, 5), 2, "3-5=(-2)", "wrong"),
+    ],
+)
+def test_a_step_is_one_step_on_values_at_hand(numbers: tuple[int, ...], target: int, text: str, expected: str) -> None:
+    assert reason(text, numbers, target) == expected
+
+
 def test_equal_numbers_are_used_as_often_as_they_are_given() -> None:
     assert reason("5*5-5", (5, 5, 5), 20) == "solved"
     assert reason("5*5", (5, 5, 5), 25) == "wrong"
@@ -189,6 +231,13 @@ def test_equal_numbers_are_used_as_often_as_they_are_given() -> None:
         "!" * 1_000_000,
         ";" * 1_000_000,
         "1-1=0;" * 160_000,
+        "-1/2--1/2=0;" * 300,
+        "26-4=22," + "1/3 " * 990 + ";",
+        "26-4=22," + "-1 (1 / 2) " * 360,
+        "(-1/2)/(-1/2)=" + "(" * 3_000,
+        "26/4=26/4/" + "9/" * 1_900,
+        "-" * 3_900 + "1=1;1-1=0",
+        "999999999999/999999999998=999999999999/999999999998;" * 70,
         " " * 999_999 + "1",
         "+".join(["26"] * 1_000),
         "*".join(["999999999999"] * 300),
@@ -355,3 +404,46 @@ def test_chains_stand_for_their_expressions_and_fall_with_any_wrong_result() -> 
         value, comma, rest = result.partition(",")
         steps[spoilt] = f"{left}={int(value) + 1}{comma}{rest}"
         assert not judge(numbers, target, ";".join(steps)).solved
+
+
+# Through negative numbers and fractions.
+
+
+@st.composite
+def spellings(draw: st.DrawFn, value: Fraction, is_divisor: bool = False) -> str:
+    """A value in a step; a bare fraction after a division sign would be read as two divisions."""
+    text = str(value)
+    return f"({text})" if (is_divisor and "/" in text) or draw(st.booleans()) else text
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> tuple[tuple[int, ...], Fraction, str, str]:
+    """Numbers, where any chain of steps on them ends, the chain, and the expression that it stands for."""
+    numbers = tuple(draw(st.lists(st.integers(1, 12), min_size=2, max_size=5)))
+    pool, steps = [(Fraction(number), str(number)) for number in numbers], []
+    while len(pool) > 1:
+        (a, left), (b, right), *others = draw(st.permutations(pool))
+        operator = draw(st.sampled_from("+-*/" if b else "+-*"))
+        c = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else a}[operator]
+        rest = [draw(spellings(value)) for value, _ in others] if draw(st.booleans()) else []
+        step = [draw(spellings(a)), operator, draw(spellings(b, operator == "/")), "=", draw(spellings(c))]
+        steps.append("".join(step) + ("," + " ".join(rest) if rest else ""))
+        pool = [*others, (c, f"({left}{operator}{right})")]
+    return numbers, pool[0][0], ";".join(steps) + draw(st.sampled_from(["", ";"])), pool[0][1]
+
+
+@settings(max_examples=500, deadline=None)
+@given(chains(), st.sampled_from([0, 0, 1]))
+def test_any_chain_is_judged_as_its_expression(chain: tuple[tuple[int, ...], Fraction, str, str], off: int) -> None:
+    numbers, end, steps, expression = chain
+    target = int(end) + off
+    expected = "solved" if end == target else "wrong"
+    assert (reason(steps, numbers, target), reason(expression, numbers, target)) == (expected, expected)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text("123+-*/() =;,?~", max_size=24))
+def test_no_text_is_solved_but_by_an_expression_of_the_numbers(text: str) -> None:
+    for numbers, target in [((1, 2), 3), ((3, 2, 1), 6), ((12, 3), 4)]:
+        judgement = judge(numbers, target, text)
+        assert not judgement.solved or is_solved_slowly(judgement.answer, numbers, target)

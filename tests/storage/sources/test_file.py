@@ -1,6 +1,7 @@
 """Problems from files: gold answers, duplicates, an order that adding rows hardly moves, a benchmark of its own."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ def drawn(path: Path, **settings: Any) -> list[Problem]:
     [
         ("She earned 12/60 = <<12/60=0.2>>0.2.\n#### 10", "10"),
         ("#### 1\n#### 1,250 ", "1,250"),
+        ("#### 9\nThanks", "9"),
+        ("####\r\n 9 \r\nThanks\r\n", "9"),
+        (r"so \boxed{\frac{\sqrt{2}}{\sqrt{3}}}, or {about} 0.8", r"\frac{\sqrt{2}}{\sqrt{3}}"),
         (r"So \boxed{4} or rather \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         (r"\boxed{3} #### 7", "7"),
         (r"\left( 3, \frac{\pi}{2} \right)", r"\left( 3, \frac{\pi}{2} \right)"),
@@ -105,8 +109,13 @@ def test_duplicates_are_kept_once(tmp_path: Path) -> None:
     assert sorted(problem.question for problem in drawn(write(tmp_path / "a.jsonl", rows))) == ["1+1?", "2+2?"]
 
 
+def test_questions_that_differ_in_a_power_or_a_capital_are_two(tmp_path: Path) -> None:
+    rows = [{"question": q, "answer": a} for q, a in [("3²?", "9"), ("32?", "32"), ("aB?", "1"), ("Ab?", "2")]]
+    assert len(drawn(write(tmp_path / "a.jsonl", rows))) == 4
+
+
 def test_two_answers_to_one_question_are_an_error_that_names_both_rows(tmp_path: Path) -> None:
-    rows = [{"question": "Is 1 = 1?", "answer": "yes"}, *sums(0, 3), {"question": "is 1 =  1?", "answer": "no"}]
+    rows = [{"question": "Is 1 = 1?", "answer": "yes"}, *sums(0, 3), {"question": "Is 1 =  1?", "answer": "no"}]
     with pytest.raises(ValueError, match=r"a.jsonl, line 5 asks what a.jsonl, line 1 asks, .* 'no', not 'yes'"):
         drawn(write(tmp_path / "a.jsonl", rows))
 
@@ -122,6 +131,11 @@ def test_two_answers_to_one_question_are_an_error_that_names_both_rows(tmp_path:
         ({"question": ["1+1?"], "answer": "2"}, "line 2: column 'question' is of type list; expected a text"),
         ({"question": "1+1?", "answer": ""}, "line 2: column 'answer' is empty"),
         ({"question": "1+1?", "answer": True}, "line 2: column 'answer' is of type bool"),
+        (
+            {"question": "1+1?", "answer": math.nan},
+            "line 2: column 'answer' is nan, which is no finite number; expected",
+        ),
+        ({"question": "1+1?", "answer": -math.inf}, "line 2: column 'answer' is -inf, which is no finite number"),
         (
             {"question": "1+1?", "answer": "2 ####"},
             "line 2 has no gold answer in column 'answer', which ends in '2 ####'",

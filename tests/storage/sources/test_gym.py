@@ -83,7 +83,7 @@ def test_a_countdown_game_is_our_own(in_this_process: None) -> None:
     data = json.loads(problem.data)
     numbers, target = data["numbers"], data["target"]
     assert problem.problem_id == game_id((tuple(numbers), target))
-    assert problem.prompt == f"{' '.join(map(str, numbers))}>{target};"
+    assert problem.prompt == f"{' '.join(map(str, sorted(numbers)))}>{target};"
     assert "Final answer format instructions" in problem.question
     assert (problem.verifier, problem.answer, problem.difficulty) == ("countdown", "", "3")
 

@@ -139,9 +139,13 @@ def test_distinct_draws_end_when_patience_does() -> None:
     assert list(distinct(iter([1, None, 1, 2, 2, 1, None, 3]), lambda draw: draw, patience=4)) == [1, 2, 3]
 
 
-def test_spelling_case_and_white_space_do_not_make_another_question() -> None:
-    assert question_id("What is\n ½ of  SIX?") == question_id("what is 1⁄2 of six?")
-    assert question_id("What is 6?") != question_id("What is 7?")
+def test_white_space_and_the_coding_of_characters_do_not_make_another_question() -> None:
+    assert question_id(" Caf\u00e9:\n 6  times 7?") == question_id("Cafe\u0301: 6 times 7?\u2028")
+
+
+@pytest.mark.parametrize(("one", "other"), [("3²?", "32?"), ("Is aB = 6?", "Is Ab = 6?"), ("½ of 6?", "1⁄2 of 6?")])
+def test_what_a_reader_tells_apart_is_another_question(one: str, other: str) -> None:
+    assert question_id(one) != question_id(other)
 
 
 def test_a_typed_question_needs_text_and_a_prompt_of_the_question_alone() -> None:

@@ -1,9 +1,11 @@
-"""What people see in a terminal, where text that a model wrote must not be able to do anything."""
+"""Words for people, in a terminal or on a page, where text that a model wrote must not be able to do anything."""
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories that steer a terminal or hide in it."""
+"""Unicode categories that steer what shows a text, or hide in it."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -29,3 +31,9 @@ def minutes(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.{1 if seconds < 9.5 else 0}f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def show_accuracy(evaluation: Mapping[str, Any]) -> str:
+    """`0.656 (95 % 0.635 to 0.677, 2,000 problems)`."""
+    low, high, num_problems = (evaluation[name] for name in ("low", "high", "num_problems"))
+    return f"{evaluation['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, {num_problems:,} problems)"

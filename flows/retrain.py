@@ -1,0 +1,124 @@
+"""A retrain: a candidate from trajectories that someone chose, measured and gated as a round's is.
+
+It searches nothing and is no round: it comes between two, and leaves the filter's decisions as they are.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from prefect import flow
+
+from flows.commands import show_evaluation
+from flows.config import Config, amend, from_json, to_json
+from flows.config_layers import ConfigError, read_sets
+from flows.interrupt import interruptible
+from flows.page import put_on_page
+from flows.round import judge, make_candidate, prepared
+from flows.runs import RunError, publish
+from flows.stages import Stages
+from storage import history
+from storage.home import Home
+from storage.picks import pick, read_selection
+from storage.records import Evaluation, Kind, Promotion, Run, State, make_id, now
+from storage.warehouse import Warehouse
+from tasks.pick import choose
+from tasks.turn import Turn
+
+SECTIONS = ("run", "policy", "learning", "gate", "evaluation")
+"""Whose settings a retrain obeys; the others made what it trains on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retrained:
+    """What a retrain came to."""
+
+    num_picked: int
+    candidate: Evaluation
+    promotion: Promotion
+
+
+def begin_retrain(home: Home, selection: str, sets: list[str]) -> Run:
+    """The same retrain where it is unfinished, else a new one, under the last run's settings and these changes.
+
+    Raises ValueError where there is nothing to retrain, or the selection names what may not train.
+    """
+    warehouse = Warehouse(home)
+    last = history.last_run(warehouse)
+    if last is None or not has_policy(home, last):
+        raise RunError(f"there is no policy in {home.root} to retrain yet; `flywheel run` makes the first.")
+    config, query = amend_learning(from_json(last.config), sets), read_selection(home, selection)
+    before = history.last_run(warehouse, Kind.RETRAIN)
+    if before and before.state == State.RUNNING:
+        if (before.query, before.config) == (query, to_json(config)):
+            return before
+        publish(home, before, State.ABANDONED)
+    pick(warehouse, line=last.line, query=query)
+    round = history.next_round(warehouse, last.line) - 1
+    run = Run(
+        run_id=make_id("retrain", last.line, round, history.num_runs(warehouse)),
+        kind=Kind.RETRAIN,
+        line=last.line,
+        state=State.RUNNING,
+        first_round=round,
+        num_rounds=0,
+        query=query,
+        config=to_json(config),
+        version=version("flywheel"),
+        started_at=now(),
+    )
+    return publish(home, run, State.RUNNING)
+
+
+def has_policy(home: Home, run: Run) -> bool:
+    """Whether a run's line has its initial policy."""
+    turn = Turn(root=home.root, line=run.line, run_id=run.run_id, round=0, seed=0)
+    return turn.lake.has("rounds", turn.key)
+
+
+def amend_learning(config: Config, sets: list[str]) -> Config:
+    """The settings with changes to those that a retrain obeys. Raises ConfigError."""
+    for given in read_sets(sets):
+        if given.section not in SECTIONS:
+            raise ConfigError(
+                f"--set: {given.name} would do nothing in a retrain, which obeys {', '.join(SECTIONS)}. Take it out."
+            )
+    return amend(config, sets)
+
+
+@flow(name="retrain", flow_run_name="retrain {run_id}")
+def retrain(home: Path, run_id: str) -> Retrained:
+    """Do what is left of a retrain."""
+    with interruptible():  # here too, for prefect takes SIGTERM for itself
+        retrained = finish_retrain(home, run_id)
+        put_on_page(Home(home), conclude_retrain(retrained))
+        return retrained
+
+
+def finish_retrain(home: Path, run_id: str) -> Retrained:
+    """The same, outside Prefect's hands."""
+    run = history.find_run(Warehouse(Home(home)), run_id)
+    config = from_json(run.config)
+    turn = Turn(
+        root=home, line=run.line, run_id=run_id, round=run.first_round, seed=config.run.seed, purpose=Kind.RETRAIN
+    )
+    stages = Stages.of(turn, config)
+    with stages("pick"):
+        selection_id = prepared(choose, "retrain · pick", config)(turn, run.query)
+    with stages("finetune"):
+        candidate_id = make_candidate(turn, turn.registry.champion(turn.line), selection_id, config)
+    promotion, candidate = judge(turn, candidate_id, stages, config)
+    publish(Home(home), run, State.FINISHED)
+    return Retrained(num_picked=turn.registry.find(candidate_id).num_examples, candidate=candidate, promotion=promotion)
+
+
+def conclude_retrain(retrained: Retrained) -> str:
+    """The verdict, with the candidate's accuracy."""
+    return "\n".join(
+        [
+            "",
+            f"The candidate learnt from {retrained.num_picked:,} trajectories and is "
+            f"{retrained.promotion.verdict}: {retrained.promotion.reason}.",
+            f"  candidate  {show_evaluation(asdict(retrained.candidate))}",
+        ]
+    )

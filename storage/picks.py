@@ -1,0 +1,68 @@
+"""What a retrain trains on: the trajectories that a person's SQL names, where all of them may train.
+
+A selection is the name of a query, ours in sql/retrain/ or a person's in the home's
+queries/, or the SQL itself. It goes through `Warehouse.ask`, so it reads and does nothing else.
+"""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import polars as pl
+
+from storage.home import Home
+from storage.warehouse import SQL_FOLDER, QueryError, Warehouse
+
+NAME = re.compile(r"[\w-]+")
+ID = "trajectory_id"
+FAULTS = {
+    "num_unknown": "{n:,} of them are no trajectories",
+    "num_of_other_lines": "{n:,} are of another line",
+    "num_wrong": "{n:,} are not solved: add WHERE solved",
+    "num_reserved": "{n:,} answer problems that are reserved for evaluation: join problems, WHERE split = 'train'",
+}
+"""What can be the matter with trajectories, by column of picks.sql."""
+
+
+def selections(home: Home) -> dict[str, Path]:
+    """The queries that can be named, a person's own before ours of the same name."""
+    folders = (SQL_FOLDER / "retrain", home.queries)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.sql"))}
+
+
+def read_selection(home: Home, selection: str) -> str:
+    """The SQL of a selection. Raises QueryError for a name that nothing has."""
+    if not NAME.fullmatch(selection.strip()):
+        return selection
+    known = selections(home)
+    if (name := selection.strip()) not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise QueryError(
+            f"there is no selection {name!r}; expected {', '.join(known)}, or a SELECT that gives {ID}.{hint}"
+        )
+    return known[name].read_text(encoding="utf-8")
+
+
+def pick(warehouse: Warehouse, *, line: str, query: str) -> list[str]:
+    """The ids of the trajectories that a query names, sorted.
+
+    Raises QueryError where it has no column trajectory_id, names nothing, or names what may not train.
+    """
+    answer = warehouse.ask(query)
+    if ID not in answer.columns:
+        found = ", ".join(answer.columns)
+        raise QueryError(f"the selection gives {found}; expected a column {ID}: SELECT {ID} FROM …")
+    ids = sorted({str(value) for value in answer[ID].drop_nulls()})
+    if not ids:
+        raise QueryError("the selection names no trajectory; `flywheel sql` shows what it gives: widen its WHERE.")
+    (counts,) = warehouse.named("picks", ids=ids, line=line).to_dicts()
+    faults = [text.format(n=counts[column]) for column, text in FAULTS.items() if counts[column]]
+    if faults:
+        raise QueryError(f"the selection names {len(ids):,} trajectories that may not all train: {'; '.join(faults)}.")
+    return ids
+
+
+def picked_set(warehouse: Warehouse, selection_id: str) -> pl.DataFrame:
+    """What was picked, with the columns of `training_set`, all in equal shares."""
+    return warehouse.named("picked_set", selection_id=selection_id)

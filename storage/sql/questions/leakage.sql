@@ -1,0 +1,19 @@
+-- Has a benchmark or final problem ever been trained on?
+-- Every number must be 0. `same_question` counts train problems that ask word for word what a reserved one asks.
+WITH reserved AS (
+    SELECT DISTINCT problem_id, question FROM problems WHERE split IN ('benchmark', 'final')
+),
+trained AS (
+    SELECT DISTINCT trajectories.problem_id
+    FROM trajectories
+    SEMI JOIN (
+        SELECT trajectory_id FROM selections WHERE kept
+        UNION
+        SELECT trajectory_id FROM picks
+    ) AS chosen USING (trajectory_id)
+)
+SELECT
+    (SELECT count(*) FROM reserved) - (SELECT count(DISTINCT problem_id) FROM reserved) AS reserved_twice,
+    (SELECT count(*) FROM reserved SEMI JOIN trajectories USING (problem_id)) AS searched,
+    (SELECT count(*) FROM reserved SEMI JOIN trained USING (problem_id)) AS trained_on,
+    (SELECT count(*) FROM problems SEMI JOIN reserved USING (question) WHERE split = 'train') AS same_question
