@@ -188,12 +188,12 @@ def serve(path: Path | None, sets: tuple[str, ...]) -> None:
     for line in ignored():
         click.echo(line)
     pass_on(path, sets)
-    with serve_prefect(home, settings.port, settings.url) as server:
+    with suppress(KeyboardInterrupt), serve_prefect(home, settings.port, settings.url) as server:
         from flows.serve import serve as serve_deployments
 
         click.echo(f"UI    {server.ui}/deployments\nAPI   {server.api}\nHome  {home.root}\nCtrl-C ends it.")
         serve_deployments(home, settings)
-        click.echo("Stopped. What is scheduled waits for the next `flywheel serve`.")
+    click.echo("Stopped. What is scheduled waits for the next `flywheel serve`.")
 
 
 @flywheel.command()

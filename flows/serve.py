@@ -61,7 +61,7 @@ MAX_RUNS = 16
 
 def serve(home: Home, settings: ServeSettings) -> None:
     """Register the deployments and run what is due, until Ctrl-C or SIGTERM. What flow runs print goes to a log."""
-    with printing_to(home.logs / "runs.log"), suppress(KeyboardInterrupt, TerminationSignal):
+    with printing_to(home.logs / "runs.log"), suppress(TerminationSignal):
         asyncio.run(_serve(home, settings))
 
 
