@@ -6,16 +6,20 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from storage.home import Home
+from storage.warehouse import Warehouse
 from tests.flows.conftest import TIMEOUT_S, Wheel
 
 pytestmark = pytest.mark.slow
@@ -172,6 +176,43 @@ def test_evaluate_and_rollback_say_on_their_page_what_they_came_to(served: Serve
     (last,) = served.wheel.ask("SELECT verdict, reason FROM promotions ORDER BY sequence DESC LIMIT 1")
     assert last == {"verdict": "rolled_back", "reason": "<b>why</b> not"}
     served.stop()
+
+
+@pytest.mark.timeout(600)
+def test_a_schedule_fires_on_time_three_times_while_someone_reads(wheel: Wheel) -> None:
+    interval_s = 45
+    served = serve(wheel, f"serve.interval_s={interval_s}")
+    before, failures, is_over = wheel.count("rounds"), list[str](), threading.Event()
+
+    def read() -> None:
+        warehouse = Warehouse(Home(wheel.home))
+        while not is_over.is_set():
+            try:
+                warehouse.ask("SELECT round, count(*) FROM trajectories GROUP BY ALL")
+            except Exception as error:
+                failures.append(repr(error))
+            time.sleep(0.2)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        done = wait(lambda: three_ended(served), "three turns", timeout_s=400)
+    finally:
+        is_over.set()
+        reader.join()
+    assert failures == []
+    assert [run["state"]["type"] for run in done] == ["COMPLETED"] * 3
+    expected = [datetime.fromisoformat(run["expected_start_time"]) for run in done]
+    assert [later - earlier for earlier, later in pairwise(expected)] == [timedelta(seconds=interval_s)] * 2
+    assert all(run["estimated_start_time_delta"] < interval_s for run in done)
+    assert wheel.count("rounds") >= before + 3
+    served.stop()
+
+
+def three_ended(served: Served) -> list[dict[str, Any]] | None:
+    """The first three turns that were due, when all of them have ended."""
+    due = [run for run in served.runs("flywheel") if run["state"]["type"] != "SCHEDULED"][:3]
+    return due if len(due) == 3 and all(run["state"]["type"] in ENDED for run in due) else None
 
 
 def test_a_restart_leaves_schedules_as_people_made_them(wheel: Wheel) -> None:
