@@ -148,7 +148,7 @@ def check_inputs(config: Config) -> None:
         for _ in file_demonstrations(Path(config.initialization.file)):
             pass
     if not config.is_scratch:
-        from models.policy.load import find_model  # slow to import
+        from models.policy.find import find_model  # slow to import
 
         find_model(config.policy.model)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.learning.finetune import build_from_scratch, imitate
 from models.learning.settings import InitializationSettings
-from models.policy.load import find_model
+from models.policy.find import find_model
 from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
 from storage.countdown import CountdownProblems
 from storage.demonstrations import (

@@ -1,7 +1,6 @@
 """Opens a policy: an ordinary Hugging Face folder, its tokenizer beside it, and an engine that runs it.
 
-Weights are safetensors and code of a model's own is never run. A name that is not
-a folder is looked up in the local Hugging Face cache, then, with a network, fetched.
+Weights are safetensors and code of a model's own is never run.
 """
 
 from collections.abc import Callable
@@ -9,26 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import constants, model_info, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from models.policy.find import PolicyError, first_line
 from models.policy.protocol import Engine
 from models.policy.settings import PolicySettings
 from models.policy.transformers_engine import TransformersEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
-
-NETWORK_TIMEOUT_S = 4.0
-"""For one answer of the hub, which its client asks for twice: a model that cannot be had is told within 10 s."""
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-"""What a policy needs; no pickled weights, no code."""
-
-
-class PolicyError(ValueError):
-    """A policy that cannot be opened."""
 
 
 class Policy(NamedTuple):
@@ -36,35 +25,6 @@ class Policy(NamedTuple):
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-
-
-def find_model(name: str) -> Path:
-    """The folder of a model: a local folder, else from the cache, else fetched. Raises PolicyError."""
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise PolicyError(f"there is no folder {name!r}; policy.model is a Hugging Face folder or name, or scratch")
-    try:
-        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        return _fetch(name)
-
-
-def _fetch(name: str) -> Path:
-    try:
-        model_info(name, timeout=NETWORK_TIMEOUT_S)  # snapshot_download itself would wait for ever
-        return Path(snapshot_download(name, allow_patterns=FILES, etag_timeout=NETWORK_TIMEOUT_S))
-    except Exception as error:  # the hub's, and those of whichever HTTP library it stands on
-        raise PolicyError(
-            f"the model {name!r} is not on this machine and cannot be fetched from {constants.ENDPOINT} "
-            f"({_first_line(error)}). Check the name; where there is a network, `hf download {name}`; "
-            "or set policy.model to a local folder, or to scratch"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Policy:
@@ -80,7 +40,7 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
             output_loading_info=True,  # transformers fills what is missing with noise, and goes on
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise PolicyError(f"{folder} holds no policy that can be opened: {_first_line(error)}") from error
+        raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise PolicyError(f"{folder} lacks weights ({len(missing)}, {missing[0]} first): it is no whole language model")
