@@ -178,10 +178,14 @@ class Home:
         if self._has_queue():
             os.ftruncate(lock, 0)
             fcntl.flock(lock, fcntl.LOCK_UN)
-            while self._has_queue():
-                on_wait(_describe_holder(lock))
-                sleep(LOOK_S)
-            self._wait(lock, on_wait)
+            try:
+                while self._has_queue():
+                    on_wait(_describe_holder(lock))
+                    sleep(LOOK_S)
+                self._wait(lock, on_wait)
+            except BaseException:
+                _release(self.root, lock, signed=False)  # another may hold it, and has signed
+                raise
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -391,11 +395,12 @@ def _write_at_start(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
-def _release(root: Path, lock: int) -> None:
-    """Closes the lock, unless this is a forked child that let go of it already."""
+def _release(root: Path, lock: int, *, signed: bool = True) -> None:
+    """Closes the lock, unless that is done: by a forked child that let go of it, or by a wait that was ended."""
     if _held_locks.get(root) == lock:
         del _held_locks[root]
-        os.ftruncate(lock, 0)
+        if signed:
+            os.ftruncate(lock, 0)
         os.close(lock)
 
 

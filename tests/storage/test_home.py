@@ -155,6 +155,31 @@ def test_a_wait_tells_for_whom_and_can_be_ended(home: Home) -> None:
         home.give_way(lambda holder: pytest.fail("nobody waits any more"))
 
 
+def test_a_wait_that_ends_while_giving_way_leaves_the_other_its_lock(home: Home) -> None:
+    waits, writes, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def write() -> None:
+        with home.writer(on_wait=lambda holder: waits.set()):
+            writes.set()
+            is_over.wait(timeout=20)
+
+    def stop_once_it_writes(holder: str) -> None:
+        if writes.is_set():
+            raise TimeoutError(holder)
+
+    waiter = threading.Thread(target=write)
+    with pytest.raises(TimeoutError), home.writer():
+        waiter.start()
+        assert waits.wait(timeout=20)
+        home.give_way(stop_once_it_writes)
+    with pytest.raises(HomeBusyError, match=f"process {os.getpid()}, since"):
+        home.writer().__enter__()
+    is_over.set()
+    waiter.join()
+    with home.writer():
+        pass
+
+
 def test_a_claim_is_one_process_s_and_ends_with_it(home: Home) -> None:
     assert home.claimed("served") == ""
     with home.claim("served") as say:

@@ -1,25 +1,12 @@
 import json
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
 
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session
 from safetensors.torch import load_file, save_file
 
-from models.policy.load import (
-    Policy,
-    PolicyError,
-    choose_device,
-    choose_dtype,
-    find_model,
-    load_policy,
-    open_engine,
-    save_policy,
-)
+from models.policy.find import PolicyError
+from models.policy.load import Policy, choose_device, choose_dtype, load_policy, open_engine, save_policy
 from models.policy.protocol import Request
 from models.policy.settings import PolicySettings
 
@@ -28,27 +15,6 @@ from models.policy.settings import PolicySettings
 def folder(policy: Policy, tmp_path: Path) -> Path:
     save_policy(policy, tmp_path / "policy")
     return tmp_path / "policy"
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A loopback port that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
-
-
-def let_out(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """Allow the hub's client out, to this endpoint only."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", endpoint)
-    close_session()  # a new one reads proxies anew
 
 
 def test_a_policy_saved_and_loaded_is_the_same(policy: Policy, folder: Path) -> None:
@@ -64,55 +30,6 @@ def test_the_engine_that_the_settings_name_answers(folder: Path) -> None:
     engine.add(7, Request(prompt="4 26 7>15;", max_new_tokens=3))
     ((key, answer),) = engine.step()
     assert (key, answer.prompt_tokens, len(answer.logprobs)) == (7, 10, len(answer.token_ids))
-
-
-def test_a_local_folder_is_found_where_it_is(folder: Path) -> None:
-    assert find_model(str(folder)) == folder
-
-
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "~/nowhere-at-all", "a/b/c"])
-def test_a_missing_folder_is_said_to_be_missing(name: str) -> None:
-    with pytest.raises(PolicyError, match="there is no folder"):
-        find_model(name)
-
-
-@pytest.mark.parametrize("name", ["nobody/nothing", "nothing", "not a name!", ""])
-def test_offline_a_name_is_refused_at_once_with_the_command_that_fetches_it(name: str) -> None:
-    started = monotonic()
-    with pytest.raises(PolicyError, match=f"the model {name!r} is not on this machine.*hf download {name}"):
-        find_model(name)
-    assert monotonic() - started < 2
-
-
-def test_a_closed_endpoint_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = f"http://127.0.0.1:{closed_port()}"
-    let_out(monkeypatch, endpoint)
-    started = monotonic()
-    with pytest.raises(PolicyError, match=f"cannot be fetched from {endpoint} .*refused"):
-        find_model("nobody/nothing")
-    assert monotonic() - started < 3
-
-
-def test_a_closed_proxy_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
-    let_out(monkeypatch, "https://hub.invalid")
-    with pytest.raises(PolicyError, match=r"cannot be fetched from https://hub\.invalid .*refused"):
-        find_model("nobody/nothing")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("through_proxy", [False, True])
-def test_an_endpoint_that_never_answers_is_given_up_within_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch, silent_port: int, through_proxy: bool
-) -> None:
-    silent = f"http://127.0.0.1:{silent_port}"
-    if through_proxy:
-        monkeypatch.setenv("HTTPS_PROXY", silent)
-    let_out(monkeypatch, "https://hub.invalid" if through_proxy else silent)
-    started = monotonic()
-    with pytest.raises(PolicyError, match="timed out"):
-        find_model("nobody/nothing")
-    assert monotonic() - started < 10
 
 
 def test_a_folder_with_no_model_is_refused(tmp_path: Path) -> None:
