@@ -38,9 +38,9 @@ from prefect.states import Cancelled, Crashed
 from flows.deployed import DEPLOYED
 from flows.forms import TurnForm
 from flows.schedule import ServeSettings
-from storage.home import OWNER_ONLY_FILE, Home
+from storage.files import OWNER_ONLY_FILE, replace
+from storage.home import Home
 from storage.records import now
-from tasks.page import replace
 
 SLUG = "flywheel-toml"
 """Names the schedule that the configuration says, among those that people add in the UI."""

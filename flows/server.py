@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import urlsplit
 
-from storage.home import OWNER_ONLY_FILE
+from storage.files import OWNER_ONLY_FILE
 from tasks.child import end_with
 from tasks.progress import check_stop
 

@@ -20,7 +20,8 @@ from pygments.lexers.sql import SqlLexer
 from rich.cells import cell_len
 
 from flows.answers import NOT_FOR_TERMINALS, ask, list_questions, write_answer, write_page
-from storage.home import OWNER_ONLY_FILE, Home, HomeError
+from storage.files import OWNER_ONLY_FILE
+from storage.home import Home, HomeError
 from storage.warehouse import Warehouse, is_blank, questions, split_statements
 from tasks.wording import printable
 

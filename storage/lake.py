@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.home import OWNER_ONLY_FOLDER, Home, megabytes, sync, write_once
+from storage.files import OWNER_ONLY_FOLDER, sync, write_once
+from storage.home import Home, megabytes
 from storage.records import TABLES, make_id
 
 SEED = "seed-"

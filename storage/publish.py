@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from storage.home import OWNER_ONLY_FOLDER, Home, clear_folder, sync
+from storage.files import OWNER_ONLY_FOLDER, clear_folder, sync
+from storage.home import Home
 from storage.lake import SUFFIX, Column, columns, seed_key
 from storage.records import TABLES, make_id
 from storage.warehouse import HOW, about, derived_sql, quoted

@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.home import OWNER_ONLY_FILE, OWNER_ONLY_FOLDER, Home, sync
+from storage.files import OWNER_ONLY_FILE, OWNER_ONLY_FOLDER, sync
+from storage.home import Home
 from storage.lake import Lake
 from storage.records import Checkpoint, Promotion, Verdict, make_id
 

@@ -5,14 +5,14 @@ policy lets a browser load and run nothing. The same line gives the same page.
 """
 
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from storage.home import OWNER_ONLY_FOLDER, Home, sync, write_durably
+from storage.files import OWNER_ONLY_FOLDER, replace
+from storage.home import Home
 from storage.overview import Overview, Row, overview
 from tasks.picture import picture_png, picture_svg
 from tasks.verdict import comparisons, verdict
@@ -51,17 +51,6 @@ def write_report(home: Home, output: Path | None = None) -> tuple[Path, Path]:
     replace(path, page(seen).encode())
     replace(picture, picture_png(seen.rounds))
     return path, picture
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in its place, its owner's alone; who reads meanwhile sees the old one or the new."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        write_durably(draft, content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def page(seen: Overview) -> str:

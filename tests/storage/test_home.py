@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.home import FORMAT, DiskFullError, Home, HomeBusyError, HomeError, clear_folder, default_home, write_once
+from storage.files import clear_folder, write_once
+from storage.home import FORMAT, DiskFullError, Home, HomeBusyError, HomeError, default_home
 
 HOLDER = """
 import os, sys, time
