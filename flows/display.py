@@ -86,7 +86,7 @@ class Display:
         done, unit = sum(part.done for part in parts), parts[0].unit
         words = [f"{done:,} {unit}"]
         if tried := sum(part.tried for part in parts):
-            words.append(f"{sum(part.solved for part in parts) / tried:.3f} of answers solved")
+            words.append(f"{sum(part.solved for part in parts) / tried:.3f} solved")
         tokens = sum(part.tokens for part in parts) or (done if unit == "tokens" else 0)
         if tokens:
             words.append(f"{tokens / seconds:,.0f} tokens/s")

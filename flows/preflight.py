@@ -49,12 +49,12 @@ def look_ahead(turn: Turn, config: Config, num_rounds: int) -> None:
 
 def try_problems(turn: Turn, config: Config, num_problems: int) -> float:
     """Search them; gives the seconds that an answer took, 0 where none was generated, for all were there before."""
-    few = config.model_copy(update={"search": replace(config.search, samples=NUM_SAMPLES)})
+    few = config.model_copy(update={"search": replace(config.search, samples=NUM_SAMPLES, enough=0)})
     champion_id = turn.registry.champion(turn.line)
     search_shards(turn, champion_id, [Shard(index=0, first=0, last=1)], few)  # loads the policy
     started = monotonic()
     (found,) = search_shards(turn, champion_id, [Shard(index=1, first=1, last=num_problems)], few)
-    return (monotonic() - started) / found.tried if found.tokens else 0.0
+    return (monotonic() - started) / (found.done * NUM_SAMPLES) if found.tokens else 0.0
 
 
 def choose_problems(turn: Turn, config: Config) -> int:
@@ -77,17 +77,17 @@ def describe(found: dict[str, Any]) -> list[str]:
 
 def check(found: dict[str, Any], config: Config) -> None:
     """Raises HopelessError with advice."""
-    if not found["solved_share"]:
-        raise HopelessError(
-            f"none of {found['num_trajectories']} attempts was right, so there is nothing to learn from. Take easier "
-            "problems, a stronger policy.model or demonstrations (initialization.file); the texts above show how it "
-            "answers, and whether the prompt asks for what the verifier reads."
-        )
     if found["truncated_share"] > MAX_TRUNCATED:
         raise HopelessError(
             f"{found['truncated_share']:.0%} of the attempts were cut off at {config.policy.max_new_tokens} tokens. "
             f"Raise policy.max_new_tokens, to {2 * config.policy.max_new_tokens} say, and begin again: "
             "flywheel run --new-run."
+        )
+    if not found["solved_share"]:
+        raise HopelessError(
+            f"none of {found['num_trajectories']} attempts was right, so there is nothing to learn from. Take easier "
+            "problems, a stronger policy.model or demonstrations (initialization.file); the texts above show how it "
+            "answers, and whether the prompt asks for what the verifier reads."
         )
 
 
@@ -95,7 +95,9 @@ def estimate(turn: Turn, config: Config, num_rounds: int, found: dict[str, Any],
     """What the run will take, in a line, or one round where it has no end; rough, for lengths and speeds change."""
     rounds = 1 if num_rounds == FOREVER else num_rounds
     initial = turn.registry.lineage(turn.registry.champion(turn.line))[-1]
-    searched, evaluated = rounds * num_searched(config), rounds * num_evaluated(config)
+    searched, evaluated = rounds * num_searched(config, found), rounds * num_evaluated(config)
+    if answer_s and found["evaluated_token_s"]:  # few problems do not fill a batch, those of an evaluation do
+        answer_s = min(answer_s, found["evaluated_token_s"] * found["mean_tokens"])
     answering_s = answer_s * (searched / num_busy(config) + evaluated)
     training_s = num_learnt(config, rounds, found) * seconds_a_token(initial)
     disk = round((searched + evaluated) * bytes_an_answer(turn, found) + 2 * rounds * folder_bytes(turn, initial))
@@ -114,9 +116,12 @@ def tell_time(answering_s: float, training_s: float) -> str:
     return f"about {minutes(answering_s + training_s)}{lacking}"
 
 
-def num_searched(config: Config) -> int:
+def num_searched(config: Config, found: dict[str, Any]) -> float:
     """Answers that a round's search generates."""
-    return config.curriculum.problems * config.search.samples
+    samples = float(config.search.samples)
+    if config.search.enough and found["solved_share"]:
+        samples = min(samples, config.search.enough / found["solved_share"])
+    return config.curriculum.problems * samples
 
 
 def num_evaluated(config: Config) -> int:
@@ -134,9 +139,9 @@ def num_busy(config: Config) -> int:
 
 
 def num_learnt(config: Config, rounds: int, found: dict[str, Any]) -> float:
-    """Tokens that a run trains on, prompts as long as answers: each round on what it kept, and those before it."""
-    kept = min(config.filter.max_per_problem, config.search.samples * found["solved_share"])
-    a_round = kept * config.curriculum.problems * 2 * found["mean_tokens"] * config.learning.epochs
+    """Tokens that a run trains on, where each round finds as many solutions as the first: its own, and those before."""
+    kept = config.curriculum.problems * min(config.filter.max_per_problem, found["distinct_right"])
+    a_round = kept * (found["mean_prompt_tokens"] + found["mean_tokens"]) * config.learning.epochs
     fade = config.learning.fade
     return float(sum(a_round * fade**age for number in range(rounds) for age in range(number + 1)))
 

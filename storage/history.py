@@ -64,9 +64,9 @@ def num_rounds_done(warehouse: Warehouse, run_id: str) -> int:
 
 
 def shard_counts(warehouse: Warehouse, *, run_id: str, round: int, shard: int) -> dict[str, int]:
-    """Of a search shard that is published the problems done, the answers tried and those solved."""
+    """Of a search shard that is published the problems done and those solved."""
     (counts,) = warehouse.query(
-        "SELECT count(DISTINCT problem_id) AS done, count(*) AS tried, count_if(solved)::BIGINT AS solved "
+        "SELECT count(DISTINCT problem_id) AS done, count(DISTINCT problem_id) FILTER (solved) AS solved "
         "FROM trajectories WHERE run_id = $run_id AND round = $round AND shard = $shard",
         run_id=run_id,
         round=round,
@@ -82,7 +82,7 @@ def refusals_in_a_row(warehouse: Warehouse, line: str) -> int:
 
 
 def preflight(warehouse: Warehouse, run_id: str) -> dict[str, Any]:
-    """A run's attempts before the first round: shares, mean_tokens, and three texts with their reasons."""
+    """A run's attempts before the first round: shares, means, and three texts with their reasons."""
     (shares,) = warehouse.named("preflight", run_id=run_id).to_dicts()
     return shares
 

@@ -138,8 +138,14 @@ class Home:
         With `on_wait` it is waited for instead, until that one ends or gives way: `on_wait` is told who it is, at
         each look, and ends the wait by raising.
         """
-        with self._explained_locks():
-            lock = locks.take(self.root, on_wait)
+        try:
+            with self._explained_locks():
+                lock = locks.take(self.root, on_wait)
+        except locks.BusyError as holder:
+            raise HomeBusyError(
+                f"the home {self.root} is being written by {holder}. Wait for it or stop it, "
+                f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
+            ) from holder
         try:
             clear_folder(self.tmp)
             yield
@@ -157,7 +163,7 @@ class Home:
         Raises HomeBusyError where another is. However this process ends, the claim ends with it.
         """
         try:
-            with locks.claim(self.root / name) as say:
+            with self._explained_locks(), locks.claim(self.root / name) as say:
                 yield say
         except locks.BusyError as error:
             raise HomeBusyError(f"{name} is claimed in {self.root} by {error}.") from error
@@ -237,14 +243,9 @@ class Home:
     def _explained_locks(self) -> Iterator[None]:
         try:
             yield
-        except locks.BusyError as holder:
-            raise HomeBusyError(
-                f"the home {self.root} is being written by {holder}. Wait for it or stop it, "
-                f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
-            ) from holder
-        except OSError as error:
+        except locks.LockError as error:
             raise HomeError(
-                f"cannot write to the home {self.root}: {error.strerror}. "
+                f"cannot write to the home {self.root}: {error}. "
                 f"Open it first, or choose a folder you may write to with {HOME_VARIABLE}."
             ) from error
 

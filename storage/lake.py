@@ -68,7 +68,7 @@ def columns(table: str) -> tuple[Column, ...]:
 
 def seed_key(table: str) -> str:
     """Names the part without rows: another one for other columns, so that a newer version adds its own."""
-    return SEED + make_id("seed", *columns(table))
+    return SEED + make_id("seed", *((column.name, column.kind, column.is_nullable) for column in columns(table)))
 
 
 def record_of(table: str) -> type:
@@ -112,6 +112,10 @@ class Lake:
         """Gives each table a part without rows."""
         for table in TABLES:
             self._write(table, seed_key(table), ())
+
+    def is_seeded(self) -> bool:
+        """Whether some version gave tables their part without rows."""
+        return any(self.home.lake.glob(f"*/{SEED}*{SUFFIX}"))
 
     def path(self, table: str, key: str) -> Path:
         """Where a part lies, published or not."""

@@ -31,6 +31,10 @@ class BusyError(Exception):
     """Another process holds the lock; says who."""
 
 
+class LockError(Exception):
+    """A lock's file cannot be opened; says why."""
+
+
 _held: dict[Path, int] = {}
 
 
@@ -111,7 +115,10 @@ def claimed(path: Path) -> str:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+    except OSError as error:
+        raise LockError(error.strerror) from error
 
 
 def _take(lock: int) -> None:

@@ -308,7 +308,7 @@ class Round:
     reason: Annotated[str, "Why, or why not, in a sentence."]
     num_problems: Annotated[int, "Training problems searched."]
     num_trajectories: Annotated[int, "Trajectories they gave."]
-    solved_share: Annotated[float, "Share of those trajectories that were right."]
+    solved_share: Annotated[float, "Share of those problems that some attempt solved."]
     num_selected: Annotated[int, "Trajectories selected for training."]
     num_tokens: Annotated[int, "Tokens generated for search and evaluation."]
     stage_seconds: Annotated[str, "JSON: wall seconds by stage, those before a stop not counted."]

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from storage.home import Home, HomeError, megabytes
-from storage.lake import SUFFIX, columns, record_of, seed_key
+from storage.lake import SUFFIX, Lake, columns, record_of, seed_key
 from storage.records import TABLES
 
 T = TypeVar("T")
@@ -173,10 +173,12 @@ def _lens(home: Home, settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     """A private database in memory: the views, which know their columns from the seeds, and their comments."""
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": False, **settings})
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    for table in TABLES:
-        seed = home.lake / table / (seed_key(table) + SUFFIX)
-        if not seed.exists():
-            raise HomeError(f"the lake of {home.root} has no table {table} yet; `flywheel run` makes it.")
+    seeds = {table: home.lake / table / (seed_key(table) + SUFFIX) for table in TABLES}
+    if missing := [table for table, seed in seeds.items() if not seed.exists()]:
+        if not Lake(home).is_seeded():
+            raise HomeError(f"the lake of {home.root} has no table {missing[0]} yet; `flywheel run` makes it.")
+        Lake(home).seed()  # a version with other columns made it
+    for table, seed in seeds.items():
         connection.execute(f"SET VARIABLE {table} = $1", [[str(seed)]])
     connection.execute(_views_sql())
     return connection

@@ -25,7 +25,7 @@ class Progress:
     part: int = 0
     solved: int = 0
     tried: int = 0
-    """Answers judged, of which `solved` were right."""
+    """Problems judged, of which `solved` were solved."""
     tokens: int = 0
     """Generated meanwhile: none where all was there before."""
     loss: float | None = None

@@ -37,7 +37,7 @@ def close_round(
     (row,) = turn.lake.read("rounds", turn.key)
     assert isinstance(row, Round)
     log(
-        f"{row.num_problems:,} problems, {row.num_trajectories:,} attempts, {row.solved_share:.1%} right; "
+        f"{row.num_problems:,} problems, {row.solved_share:.1%} of them solved, {row.num_trajectories:,} attempts; "
         f"{row.num_selected:,} train, {row.num_tokens:,} tokens in {minutes(row.seconds)}"
     )
     return row

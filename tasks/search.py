@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from models.policy.pool import borrowed_engine
 from models.policy.protocol import Completion
 from models.policy.settings import PolicySettings
 from models.reward.behaviours import recognise
-from models.reward.outcome import judge_completions
+from models.reward.guidance import Verified
 from models.reward.protocol import Judgement
 from models.search.driver import drive
 from models.search.protocol import Strategy, Task
@@ -54,7 +54,9 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
         tasks = [(problem, searcher.task(problem, policy)) for problem in problems]
         searches = ((problem, searcher.strategy.search(task)) for problem, task in tasks)
-        rows = [row for finished in drive(searches, engine) for row in searcher.record(finished, settings)]
+        rows = [
+            row for finished in drive(searches, engine, searcher.guide) for row in searcher.record(finished, settings)
+        ]
     turn.lake.publish("trajectories", key, rows)
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()
@@ -68,7 +70,7 @@ def recall(turn: Turn, shard: Shard) -> Progress:
         part=shard.index,
         done=counts["done"],
         total=shard.last - shard.first,
-        tried=counts["tried"],
+        tried=counts["done"],
         solved=counts["solved"],
     )
 
@@ -81,9 +83,11 @@ class Searcher:
     shard: Shard
     checkpoint_id: str
     strategy: Strategy
+    guide: Verified = field(default_factory=Verified)
     done: int = 0
-    tried: int = 0
     solved: int = 0
+    """Problems with a right attempt."""
+    attempts: int = 0
     tokens: int = 0
 
     def task(self, problem: Problem, policy: PolicySettings) -> Task:
@@ -100,14 +104,15 @@ class Searcher:
         """The trajectories of finished searches."""
         attempts = [(problem, completion) for problem, completions in finished for completion in completions]
         samples = [sample for _, completions in finished for sample in range(len(completions))]
-        for (problem, completion), sample, judgement in zip(
-            attempts, samples, judge_completions(attempts), strict=True
-        ):
-            self.tried += 1
-            self.solved += judgement.solved
+        solved = set()
+        for (problem, completion), sample, judgement in zip(attempts, samples, self.guide.judge(attempts), strict=True):
+            if judgement.solved:
+                solved.add(problem.problem_id)
             self.tokens += len(completion.token_ids)
             yield self.trajectory(problem, completion, sample, judgement, settings.temperature)
         self.done += len(finished)
+        self.solved += len(solved)
+        self.attempts += len(attempts)
         report(self.progress())
 
     def trajectory(
@@ -143,10 +148,10 @@ class Searcher:
         )
 
     def describe(self) -> str:
-        """In words: `shard 2: 500 problems, 812 of 4,000 attempts right, 91,234 tokens`."""
+        """In words: `shard 2: 412 of 500 problems solved, 4,000 attempts, 91,234 tokens`."""
         return (
-            f"shard {self.shard.index + 1}: {self.done:,} problems, {self.solved:,} of {self.tried:,} attempts right, "
-            f"{self.tokens:,} tokens"
+            f"shard {self.shard.index + 1}: {self.solved:,} of {self.done:,} problems solved, "
+            f"{self.attempts:,} attempts, {self.tokens:,} tokens"
         )
 
     def progress(self) -> Progress:
@@ -156,7 +161,7 @@ class Searcher:
             part=self.shard.index,
             done=self.done,
             total=self.shard.last - self.shard.first,
-            tried=self.tried,
+            tried=self.done,
             solved=self.solved,
             tokens=self.tokens,
         )

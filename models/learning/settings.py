@@ -43,7 +43,7 @@ class LearningSettings(TrainingSettings):
     ] = "champion"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
-    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.8
+    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ class InitializationSettings(TrainingSettings):
 
     when_not_finite: ClassVar[str] = "lower initialization.learning_rate, or look at those demonstrations"
 
-    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 50_000
+    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 40_000
     behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1
     file: Annotated[str, "JSONL of prompt and completion to fine-tune on first; empty: none."] = ""
     epochs: Annotated[float, "Passes over the demonstrations; a part of one is allowed."] = 1.0

@@ -5,12 +5,12 @@ nor memory waits for a slow one. A search's result does not depend on the others
 A search that raises is a mistake of ours: the error goes up, with the search's key.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
 from typing import Generic, TypeVar
 
 from models.policy.protocol import Completion, Engine
-from models.search.protocol import Search
+from models.search.protocol import Continue, Guide, Search, Value
 
 Key = TypeVar("Key")
 
@@ -19,21 +19,22 @@ _TICKETS = count()
 
 
 def drive(
-    searches: Iterable[tuple[Key, Search]], engine: Engine, *, in_flight: int = 2048
+    searches: Iterable[tuple[Key, Search]], engine: Engine, guide: Guide[Key] | None = None, *, in_flight: int = 2048
 ) -> Iterator[list[tuple[Key, list[Completion]]]]:
     """After each step of the engine, the searches that finished with it: key and attempts.
 
     `in_flight` bounds the requests that wait in the engine; the last search started may exceed it.
-    Raises RuntimeError when the engine loses requests, and whatever a search or the engine raises.
+    Raises RuntimeError when the engine loses requests, and whatever a search, the guide or the engine raises.
     """
     assert in_flight > 0, in_flight
-    desk = _Desk[Key](engine)
+    desk = _Desk[Key](engine, guide)
     waiting = iter(searches)
     while True:
         while desk.num_open + desk.num_finished < in_flight and (following := next(waiting, None)) is not None:
             desk.start(*following)
         if desk.num_open:
             desk.step()
+        desk.value()
         finished = desk.collect()
         if not (finished or desk.num_open):
             return
@@ -53,9 +54,11 @@ class _Running(Generic[Key]):
 class _Desk(Generic[Key]):
     """Who waits for what."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, guide: Guide[Key] | None) -> None:
         self._engine = engine
+        self._guide = guide
         self._waiting: dict[int, tuple[_Running[Key], int]] = {}
+        self._unvalued: list[tuple[_Running[Key], Sequence[Completion]]] = []
         self._finished: list[tuple[Key, list[Completion]]] = []
 
     @property
@@ -69,7 +72,7 @@ class _Desk(Generic[Key]):
         return len(self._finished)
 
     def start(self, key: Key, search: Search) -> None:
-        """Run a search up to its first requests."""
+        """Run a search up to what it asks first."""
         self._advance(_Running(key, search), None)
 
     def step(self) -> None:
@@ -86,25 +89,38 @@ class _Desk(Generic[Key]):
             if not running.num_missing:
                 self._advance(running, [answer for answer in running.answers if answer is not None])
 
+    def value(self) -> None:
+        """Have the guide say what all searches ask of it, in one batch, until none asks."""
+        while self._unvalued:
+            if self._guide is None:
+                raise RuntimeError(f"the search {self._unvalued[0][0].key!r} asks for values, and nobody guides it")
+            asking, self._unvalued = self._unvalued, []
+            values = iter(self._guide.values([(running.key, answer) for running, asked in asking for answer in asked]))
+            for running, asked in asking:
+                self._advance(running, list(islice(values, len(asked))))
+
     def collect(self) -> list[tuple[Key, list[Completion]]]:
         """Finished searches, each once."""
         finished, self._finished = self._finished, []
         return finished
 
-    def _advance(self, running: _Running[Key], answers: list[Completion] | None) -> None:
-        """Send a search its answers, and the engine what it asks next."""
+    def _advance(self, running: _Running[Key], replies: Sequence[Completion] | Sequence[float] | None) -> None:
+        """Send a search its replies, and pass on what it asks next."""
         try:
-            requests = running.search.send(answers)  # type: ignore[arg-type]  # None starts a generator
-            while not requests:
-                requests = running.search.send([])
+            asked = running.search.send(replies)  # type: ignore[arg-type]  # None starts a generator
+            while isinstance(asked, Continue) and not asked.requests:
+                asked = running.search.send([])
         except StopIteration as end:
             self._finished.append((running.key, end.value))
             return
         except Exception as error:
             error.add_note(f"in the search {running.key!r}")
             raise
-        running.answers, running.num_missing = [None] * len(requests), len(requests)
-        for place, request in enumerate(requests):
+        if isinstance(asked, Value):
+            self._unvalued.append((running, asked.answers))
+            return
+        running.answers, running.num_missing = [None] * len(asked.requests), len(asked.requests)
+        for place, request in enumerate(asked.requests):
             ticket = next(_TICKETS)
             self._waiting[ticket] = running, place
             self._engine.add(ticket, request)

@@ -1,17 +1,55 @@
-"""What a search is: a generator that asks for continuations and is sent them.
+"""What a search is: a generator that asks for continuations, or what answers are worth, and is sent the replies.
 
-It knows no engine and no batch, so each strategy reads like its textbook, is
+It knows no engine, no guide and no batch, so each strategy reads like its textbook, is
 tested with a scripted policy, and leaves full batches to the driver.
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from models.policy.protocol import Completion, Request
 
-Search = Generator[Sequence[Request], Sequence[Completion], list[Completion]]
-"""Yields requests, is sent a completion for each in order, and returns its attempts, first choice first."""
+KeyT_contra = TypeVar("KeyT_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Asks for a completion of each request."""
+
+    requests: Sequence[Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Asks the guide what each answer is worth."""
+
+    answers: Sequence[Completion]
+
+
+Search = Generator[Continue | Value, Sequence[Any], list[Completion]]
+"""Yields what it asks, is sent a reply for each in order, and returns its attempts, first choice first."""
+
+
+def complete(requests: Sequence[Request]) -> Generator[Continue | Value, Sequence[Any], list[Completion]]:
+    """Within a search: `completions = yield from complete(requests)`."""
+    return list((yield Continue(requests)))
+
+
+def value(answers: Sequence[Completion]) -> Generator[Continue | Value, Sequence[Any], list[float]]:
+    """Within a search: `values = yield from value(completions)`; from 0, worth nothing, to 1, surely right."""
+    return list((yield Value(answers)))
+
+
+class Guide(Protocol[KeyT_contra]):
+    """Says what answers are worth to the searches that ask."""
+
+    reads_gold: bool
+    """Whether it reads the gold answer: then it may guide training, and nothing that is measured."""
+
+    def values(self, asked: Sequence[tuple[KeyT_contra, Completion]]) -> list[float]:
+        """The value of each answer to the problem of its key, in order, from 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,12 @@ WITH attempts AS (
     SELECT * FROM trajectories WHERE run_id = $run_id AND round = 0
 ),
 by_problem AS (
-    SELECT problem_id, bool_or(solved) AND NOT bool_and(solved) AS is_mixed FROM attempts GROUP BY problem_id
+    SELECT
+        problem_id,
+        bool_or(solved) AND NOT bool_and(solved) AS is_mixed,
+        count(DISTINCT text_digest) FILTER (solved) AS distinct_right
+    FROM attempts
+    GROUP BY problem_id
 )
 SELECT
     (SELECT count(*) FROM by_problem) AS num_problems,
@@ -15,7 +20,10 @@ SELECT
     avg((reason = 'truncated')::INTEGER) AS truncated_share,
     avg((reason = 'unparsed')::INTEGER) AS unparsed_share,
     avg((reason IN ('error', 'timeout'))::INTEGER) AS failed_share,
+    (SELECT avg(distinct_right) FROM by_problem) AS distinct_right,
+    avg(prompt_tokens) AS mean_prompt_tokens,
     avg(num_tokens) AS mean_tokens,
+    (SELECT min(seconds / num_tokens) FROM evaluations WHERE run_id = $run_id AND num_tokens > 0) AS evaluated_token_s,
     arg_min(text, md5(trajectory_id), 3) AS texts,
     arg_min(reason, md5(trajectory_id), 3) AS reasons,
     arg_min(prompt, md5(trajectory_id), 3) AS prompts

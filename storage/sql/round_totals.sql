@@ -4,6 +4,9 @@
 WITH attempts AS (
     SELECT * FROM trajectories WHERE run_id = $run_id AND round = $round
 ),
+by_problem AS (
+    SELECT problem_id, bool_or(solved) AS is_solved FROM attempts GROUP BY problem_id
+),
 evaluated AS (
     SELECT * FROM evaluations WHERE run_id = $run_id AND round = $round
 ),
@@ -14,9 +17,9 @@ decided AS (  -- as it stood after the round
     GROUP BY trajectory_id
 )
 SELECT
-    (SELECT count(DISTINCT problem_id) FROM attempts) AS num_problems,
+    (SELECT count(*) FROM by_problem) AS num_problems,
     (SELECT count(*) FROM attempts) AS num_trajectories,
-    coalesce((SELECT avg(solved::INTEGER) FROM attempts), 0) AS solved_share,
+    coalesce((SELECT avg(is_solved::INTEGER) FROM by_problem), 0) AS solved_share,
     (SELECT count(*) FROM decided WHERE kept) AS num_selected,
     (SELECT coalesce(sum(num_tokens), 0) FROM attempts)::BIGINT
         + (SELECT coalesce(sum(num_tokens), 0) FROM evaluated)::BIGINT AS num_tokens

@@ -76,7 +76,7 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     [
         ("search.sampels=3", "--set: there is no search.sampels; did you mean samples?"),
         ("policy.temperature=3", "--set: there is no policy.temperature; did you mean search.temperature?"),
-        ("search.x=3", "--set: there is no search.x; there are strategy, samples, temperature."),
+        ("search.x=3", "--set: there is no search.x; there are strategy, samples, enough, temperature."),
         ("serch.samples=3", "--set: there is no section 'serch'; did you mean search?"),
         ("samples=3", "--set: there is no section 'samples'; did you mean search.samples?"),
         ("search=3", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),
@@ -218,7 +218,7 @@ def test_a_configuration_of_another_version_is_refused() -> None:
 
 
 def test_differences_are_listed_in_order() -> None:
-    new = load_config(None, ["search.samples=16", "run.rounds=2", "policy.model=some/model"], {})
+    new = load_config(None, ["search.samples=32", "run.rounds=2", "policy.model=some/model"], {})
     assert differences(Config(), new) == [
         "run.rounds: 6 → 2",
         "run.workers: 2 → 1",
@@ -227,7 +227,7 @@ def test_differences_are_listed_in_order() -> None:
         "initialization.learning_rate: 0.0015 → 1e-05",
         "initialization.batch_tokens: 512 → 8192",
         "initialization.max_grad_norm: 0.5 → 1.0",
-        "search.samples: 12 → 16",
+        "search.samples: 16 → 32",
         "learning.learning_rate: 0.002 → 1e-05",
         "learning.epochs: 3.0 → 2.0",
         "learning.batch_tokens: 512 → 8192",

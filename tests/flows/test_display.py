@@ -39,7 +39,7 @@ def test_a_stage_leaves_one_line_of_what_its_shards_did_together() -> None:
         hear_search(display)
         display.end()
     line = re.sub(r"[\d,]+ tokens/s in .*", "… tokens/s", written(display))
-    assert line == "round 3  search     70 problems, 0.250 of answers solved, … tokens/s\n"
+    assert line == "round 3  search     70 problems, 0.250 solved, … tokens/s\n"
 
 
 def test_a_stage_that_did_nothing_leaves_no_line() -> None:
@@ -63,7 +63,7 @@ def test_the_live_line_says_how_far_it_is() -> None:
     hear_search(display)
     line = re.sub(r"[\d,]+ tokens/s, .* left", "… tokens/s, … left", str(display.draw()))
     bar = "━" * 17 + "╌" * 7
-    assert line == f"round 3  search     {bar}  70% 70 problems, 0.250 of answers solved, … tokens/s, … left"
+    assert line == f"round 3  search     {bar}  70% 70 problems, 0.250 solved, … tokens/s, … left"
 
 
 def test_between_stages_the_live_line_is_empty() -> None:

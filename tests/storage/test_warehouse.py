@@ -1,6 +1,7 @@
 """The lens: what it shows, what it refuses, what it stands."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,18 @@ def test_a_home_with_a_strange_name_is_read(tmp_path: Path, sample: Any) -> None
 def test_a_lake_without_tables_is_told(home: Home) -> None:
     with pytest.raises(HomeError, match="has no table problems yet; `flywheel run` makes it"):
         Warehouse(home).query("SELECT 1")
+
+
+def test_the_home_of_an_older_version_is_read_before_a_run_adds_what_it_lacks(
+    lake: Lake, warehouse: Warehouse, sample: Any
+) -> None:
+    lake.publish("runs", "a", [sample("runs", run_id="r1")])
+    (seed,) = (lake.home.lake / "runs").glob("seed-*")
+    pl.read_parquet(seed).drop("kind").write_parquet(seed.with_name("seed-0123456789abcdef.parquet"))
+    seed.unlink()
+    shutil.rmtree(lake.home.lake / "picks")
+    assert warehouse.query("SELECT run_id, kind FROM runs").height == 1
+    assert warehouse.query("SELECT * FROM picks").height == 0
 
 
 def test_the_last_row_of_a_run_is_its_state(lake: Lake, warehouse: Warehouse, sample: Any) -> None:

@@ -5,18 +5,25 @@ WITH by_problem AS (
     FROM trajectories
     GROUP BY round, problem_id
 ),
+most AS (
+    SELECT round, max(n) AS n FROM by_problem GROUP BY round
+),
 budgets AS (
     SELECT unnest([1, 2, 4, 8, 16, 32, 64]) AS k
 )
-SELECT  -- unbiased: one minus the chance that k of the n attempts are all wrong
+SELECT  -- one minus the chance that k of the n attempts are all wrong; who had enough right ones needed no more
     by_problem.round,
     budgets.k AS attempts,
     count(*) AS problems,
     avg(CASE
-        WHEN n - c < k THEN 1
-        ELSE 1 - exp(lgamma(n - c + 1) + lgamma(n - k + 1) - lgamma(n - c - k + 1) - lgamma(n + 1))
+        WHEN by_problem.n - c < k THEN (c > 0)::INTEGER
+        ELSE 1 - exp(
+            lgamma(by_problem.n - c + 1) + lgamma(by_problem.n - k + 1)
+            - lgamma(by_problem.n - c - k + 1) - lgamma(by_problem.n + 1)
+        )
     END) AS solved
 FROM by_problem
-JOIN budgets ON budgets.k <= by_problem.n
+JOIN most USING (round)
+JOIN budgets ON budgets.k <= most.n
 GROUP BY by_problem.round, budgets.k
 ORDER BY by_problem.round, budgets.k

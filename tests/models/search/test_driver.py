@@ -7,7 +7,7 @@ import pytest
 from models.policy.protocol import Completion, Request
 from models.search.best_of_n import BestOfN
 from models.search.driver import drive
-from models.search.protocol import Search, Task
+from models.search.protocol import Search, Task, complete, value
 
 
 def answer(request: Request) -> Completion:
@@ -46,7 +46,8 @@ def wander(name: int) -> Search:
     heard: list[Completion] = []
     for depth in range(name % 4):
         width = (name + depth) % 3
-        heard += yield [Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i) for i in range(width)]
+        requests = [Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i) for i in range(width)]
+        heard += yield from complete(requests)
     return heard
 
 
@@ -134,7 +135,7 @@ def test_finished_searches_are_told_after_each_step() -> None:
 
 def test_a_search_that_raises_ends_the_drive_and_is_named() -> None:
     def stumble() -> Search:
-        yield [Request(prompt="p")]
+        yield from complete([Request(prompt="p")])
         raise ZeroDivisionError("no visits")
 
     with pytest.raises(ZeroDivisionError, match="no visits") as caught:
@@ -166,3 +167,57 @@ def test_every_request_has_a_key_of_its_own_across_drives() -> None:
         engine.add = lambda key, request, add=engine.add: (keys.append(key), add(key, request))[1]  # type: ignore[method-assign]
         list(drive([(0, wander(7))], engine))
     assert all(before < after for before, after in pairwise(keys))
+
+
+class ScriptedGuide:
+    """Values an answer by its seed, and remembers its batches."""
+
+    reads_gold = False
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def values(self, asked: Sequence[tuple[int, Completion]]) -> list[float]:
+        assert all(answer.text.startswith(f"{name}/") for name, answer in asked)
+        self.batches.append([name for name, _ in asked])
+        return [1 / (1 + answer.token_ids[0]) for _, answer in asked]
+
+
+def weigh(name: int) -> Search:
+    """Asks what two answers are worth, goes on from the better one, and asks what that is worth."""
+    two = yield from complete([Request(prompt=f"{name}", seed=(name + i) % 3) for i in range(2)])
+    values = yield from value(two)
+    better = two[values.index(max(values))]
+    (last,) = yield from complete([Request(prompt=f"{name}", prefix=(1,), seed=better.token_ids[0])])
+    return [last] if (yield from value([last])) == [max(values)] else []
+
+
+def test_what_all_searches_ask_of_the_guide_is_one_batch() -> None:
+    guide = ScriptedGuide()
+    finished = [pair for pairs in drive(((n, weigh(n)) for n in range(6)), ScriptedEngine(12), guide) for pair in pairs]
+    assert {name: [answer.token_ids[0] for answer in answers] for name, answers in finished} == {
+        0: [0], 1: [1], 2: [0], 3: [0], 4: [1], 5: [0],
+    }  # fmt: skip
+    assert guide.batches == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], [0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(("in_flight", "max_rows", "seed"), [(1, 1, 0), (7, 3, 1), (64, 1000, 2)])
+def test_what_a_guide_says_does_not_depend_on_batches(in_flight: int, max_rows: int, seed: int) -> None:
+    def find(in_flight: int, engine: ScriptedEngine) -> dict[int, list[Completion]]:
+        searches = ((name, weigh(name)) for name in range(100))
+        return dict(pair for pairs in drive(searches, engine, ScriptedGuide(), in_flight=in_flight) for pair in pairs)
+
+    assert find(in_flight, ScriptedEngine(max_rows, choose_order=shuffled(seed))) == find(2048, ScriptedEngine(512))
+
+
+def test_a_search_that_asks_for_nothing_to_be_valued_goes_on() -> None:
+    def ask_nothing() -> Search:
+        assert (yield from value([])) == []
+        return (yield from complete([]))
+
+    assert list(drive([(7, ask_nothing())], ScriptedEngine(1), ScriptedGuide())) == [[(7, [])]]
+
+
+def test_a_search_that_needs_a_guide_and_has_none_is_named() -> None:
+    with pytest.raises(RuntimeError, match="the search 3 asks for values, and nobody guides it"):
+        list(drive([(3, weigh(3))], ScriptedEngine(8)))

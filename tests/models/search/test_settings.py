@@ -11,13 +11,18 @@ def test_every_name_has_a_strategy_and_every_strategy_a_name() -> None:
 
 
 def test_the_settings_open_their_strategy() -> None:
-    settings = SearchSettings(strategy="best_of_n", samples=4, temperature=0.5)
-    assert open_strategy(settings) == BestOfN(samples=4, temperature=0.5)
+    settings = SearchSettings(strategy="best_of_n", samples=4, enough=3, temperature=0.5)
+    assert open_strategy(settings) == BestOfN(samples=4, temperature=0.5, enough=3)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"samples": 0}, "samples is 0"), ({"temperature": 0.0}, "temperature is 0.0"), ({"temperature": -1.0}, "-1.0")],
+    [
+        ({"samples": 0}, "samples is 0"),
+        ({"enough": -1}, "enough is -1"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": -1.0}, "-1.0"),
+    ],
 )
 def test_settings_that_cannot_teach_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
