@@ -15,6 +15,7 @@ from storage.demonstrations import file_demonstrations
 from storage.home import Home
 from storage.lake import Lake
 from storage.problems import open_source
+from storage.publish import publish as publish_database
 from storage.records import Run, State, make_id, now
 from storage.registry import Registry
 from storage.sources.file import FileProblems
@@ -95,9 +96,11 @@ def make_run(warehouse: Warehouse, config: Config, num_rounds: int) -> Run:
 
 
 def publish(home: Home, run: Run, state: State) -> Run:
-    """Write where a run stands now."""
+    """Write where a run stands now; what an ended one came to is in the database for other tools too."""
     row = replace(run, state=state, created_at=now())
     Lake(home).publish("runs", f"{run.run_id}-{state}", [row])
+    if state in (State.FINISHED, State.PLATEAU):
+        publish_database(home)
     return row
 
 

@@ -104,11 +104,14 @@ async def set_schedule(client: PrefectClient, home: Home, deployment_id: UUID, s
     remembered = home.prefect / "serve.json"
     if remembered.exists() and json.loads(remembered.read_bytes()) == said:
         return
-    for known in await client.read_deployment_schedules(deployment_id):
-        if known.slug == SLUG:
-            await client.delete_deployment_schedule(deployment_id, known.id)
-    if schedule := make_schedule(settings):
-        await client.create_deployment_schedules(deployment_id, [schedule])
+    schedule = make_schedule(settings)
+    known = [one for one in await client.read_deployment_schedules(deployment_id) if one.slug == SLUG]
+    is_there = schedule is not None and [one.schedule for one in known] == [schedule.schedule]
+    if remembered.exists() or not is_there:  # else it was made, and this process ended before it was remembered
+        for one in known:
+            await client.delete_deployment_schedule(deployment_id, one.id)
+        if schedule:
+            await client.create_deployment_schedules(deployment_id, [schedule])
     replace(remembered, json.dumps(said).encode())
 
 

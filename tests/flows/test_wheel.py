@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -254,6 +255,12 @@ def test_the_run_keeps_its_configuration_and_how_it_ended(ask: Any, turned: Turn
     assert (last["first_round"], last["num_rounds"]) == (1, 2)
     config = json.loads(last["config"])
     assert config["problems"]["max_value"] == 50 and config["search"]["samples"] == 8
+
+
+def test_the_database_for_other_tools_has_all_that_the_run_came_to(turned: Turned, home: Home) -> None:
+    with duckdb.connect(home.published, read_only=True) as database:
+        assert database.sql("SELECT count(*) FROM evaluations WHERE split = 'final'").fetchone() == (2,)
+        assert database.sql("SELECT state FROM current_runs").fetchall() == [("finished",)]
 
 
 # The home.
