@@ -259,7 +259,7 @@ def test_the_run_keeps_its_configuration_and_how_it_ended(ask: Any, turned: Turn
 
 def test_the_database_for_other_tools_has_all_that_the_run_came_to(turned: Turned, home: Home) -> None:
     with duckdb.connect(home.published, read_only=True) as database:
-        assert database.sql("SELECT count(*) FROM evaluations WHERE split = 'final'").fetchone() == (2,)
+        assert database.sql("SELECT count(*) FROM evaluations WHERE split = 'final'").fetchall() == [(2,)]
         assert database.sql("SELECT state FROM current_runs").fetchall() == [("finished",)]
 
 
