@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.config import Config, differences, from_json, to_json
 from storage import history
 from storage.demonstrations import file_demonstrations
-from storage.home import Home
+from storage.home import DiskFullError, Home
 from storage.lake import Lake
 from storage.problems import open_source
 from storage.publish import publish as publish_database
@@ -20,6 +20,7 @@ from storage.records import Run, State, make_id, now
 from storage.registry import Registry
 from storage.sources.file import FileProblems
 from storage.warehouse import Warehouse
+from tasks.progress import tell
 
 FOREVER = 0
 SHAPED_BY = ("problems", "splits", "scratch")
@@ -96,11 +97,14 @@ def make_run(warehouse: Warehouse, config: Config, num_rounds: int) -> Run:
 
 
 def publish(home: Home, run: Run, state: State) -> Run:
-    """Write where a run stands now; what an ended one came to is in the database for other tools too."""
+    """Write where a run stands now; what an ended one came to goes into the database for other tools too."""
     row = replace(run, state=state, created_at=now())
     Lake(home).publish("runs", f"{run.run_id}-{state}", [row])
     if state in (State.FINISHED, State.PLATEAU):
-        publish_database(home)
+        try:
+            publish_database(home)
+        except DiskFullError as error:  # the run has ended all the same, and what it came to is still to be told
+            tell(f"{home.published.name} lacks the end of this run: {error} Then: flywheel sql --publish")
     return row
 
 

@@ -177,7 +177,13 @@ def _lens(home: Home, settings: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     if missing := [table for table, seed in seeds.items() if not seed.exists()]:
         if not Lake(home).is_seeded():
             raise HomeError(f"the lake of {home.root} has no table {missing[0]} yet; `flywheel run` makes it.")
-        Lake(home).seed()  # a version with other columns made it
+        try:
+            Lake(home).seed()  # a version with other columns made it
+        except OSError as error:
+            raise HomeError(
+                f"the lake of {home.root} was made by another version and lacks {missing[0]} of this one, which cannot "
+                f"be added here: {error.strerror or error}. Open the home once where it may be written to."
+            ) from error
     for table, seed in seeds.items():
         connection.execute(f"SET VARIABLE {table} = $1", [[str(seed)]])
     connection.execute(_views_sql())

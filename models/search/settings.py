@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from models.search.best_of_n import BestOfN
+from models.search.best_of_n import WAVE, BestOfN
 from models.search.protocol import Strategy
 
 
@@ -22,6 +22,11 @@ class SearchSettings:
             raise ValueError(f"samples is {self.samples}; expected at least 1")
         if self.enough < 0:
             raise ValueError(f"enough is {self.enough}; expected a number of right attempts, or 0 to make all")
+        if self.enough > (last_look := (self.samples - 1) // WAVE * WAVE):
+            raise ValueError(
+                f"enough is {self.enough} and would do nothing: of {self.samples} samples, {last_look} are made by the "
+                "last look; raise samples, or lower enough"
+            )
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; expected more than 0: attempts must differ to teach")
 
