@@ -12,14 +12,14 @@ from flows.flywheel import choose_effort
 from flows.launch import greet
 from flows.preflight import num_busy, tell_time
 from flows.round import finish
-from flows.runs import FOREVER, RunError, begin_run, disk_need, line_of
+from flows.runs import FOREVER, RunError, begin_run, disk_need, line_of, publish
 from flows.stages import Nobody, watched_by
 from models.policy.settings import PolicySettings
 from models.search.settings import SearchSettings
 from storage.history import find_run
 from storage.home import DiskFullError, Home
 from storage.lake import Lake
-from storage.records import Run
+from storage.records import Run, State
 from storage.warehouse import Warehouse
 from tasks.progress import Progress, heard_by
 from tasks.search import Shard, search
@@ -258,6 +258,23 @@ def test_a_shard_that_is_published_is_recalled(turned: Turned) -> None:
     (solved,) = Warehouse(home).query(query)["n"]
     assert found == Progress(stage="search", part=1, done=8, total=8, tried=8, solved=solved)
     assert 0 < solved <= 8
+
+
+def test_a_run_that_ends_on_a_full_disk_has_ended_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(home: Home) -> Path:
+        raise DiskFullError("the disk is full.")
+
+    monkeypatch.setattr("flows.runs.publish_database", fill)
+    home = make_home(tmp_path / "home")
+    run = begin(home, num_rounds=1)
+    with heard_by(listener := Listener()):
+        publish(home, run, State.FINISHED)
+    assert find_run(Warehouse(home), run.run_id).state == State.FINISHED
+    assert listener.said == [
+        "warehouse.duckdb lacks the end of this run: the disk is full. Then: flywheel sql --publish"
+    ]
 
 
 def test_a_plateau_that_makes_it_search_harder_is_told() -> None:

@@ -97,6 +97,13 @@ def test_the_home_of_an_older_version_is_read_before_a_run_adds_what_it_lacks(
     assert warehouse.query("SELECT * FROM picks").height == 0
 
 
+def test_the_home_of_an_older_version_that_cannot_be_written_is_told(lake: Lake, warehouse: Warehouse) -> None:
+    shutil.rmtree(lake.home.lake / "picks")
+    (lake.home.lake / "picks").touch()
+    with pytest.raises(HomeError, match=r"made by another version and lacks picks of this one, .*Open the home once"):
+        warehouse.query("SELECT 1")
+
+
 def test_the_last_row_of_a_run_is_its_state(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
     lake.publish("runs", "a", [sample("runs", run_id="r1", state="running", created_at=NOON)])
     lake.publish("runs", "b", [sample("runs", run_id="r2", state="running", created_at=NOON)])
