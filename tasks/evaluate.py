@@ -124,9 +124,9 @@ class Asking:
         by_id = {problem.problem_id: problem for problem in problems}
         found: dict[str, Answered] = {}
         for finished in drive(searches, engine):
-            for problem_id, completions in finished:
-                attempts = [(by_id[problem_id], completion) for completion in completions]
-                found[problem_id] = Answered(by_id[problem_id], completions, judge_completions(attempts))
+            for problem_id, each in finished:
+                attempts = [(by_id[problem_id], completion) for completion in each.attempts]
+                found[problem_id] = Answered(by_id[problem_id], each.attempts, judge_completions(attempts))
             self.count([found[problem_id] for problem_id, _ in finished], are_greedy=strategy is GREEDY)
         return [found[problem.problem_id] for problem in problems]
 

@@ -12,7 +12,7 @@ from models.reward.behaviours import recognise
 from models.reward.guidance import Verified
 from models.reward.protocol import Judgement
 from models.search.driver import drive
-from models.search.protocol import Strategy, Task
+from models.search.protocol import Found, Strategy, Task
 from models.search.settings import SearchSettings, open_strategy
 from storage.curriculum import problems_by_id
 from storage.history import shard_counts
@@ -99,11 +99,11 @@ class Searcher:
         )
 
     def record(
-        self, finished: Sequence[tuple[Problem, list[Completion]]], settings: SearchSettings
+        self, finished: Sequence[tuple[Problem, Found]], settings: SearchSettings
     ) -> Iterator[Trajectory]:
         """The trajectories of finished searches."""
-        attempts = [(problem, completion) for problem, completions in finished for completion in completions]
-        samples = [sample for _, completions in finished for sample in range(len(completions))]
+        attempts = [(problem, completion) for problem, found in finished for completion in found.attempts]
+        samples = [sample for _, found in finished for sample in range(len(found.attempts))]
         solved = set()
         for (problem, completion), sample, judgement in zip(attempts, samples, self.guide.judge(attempts), strict=True):
             if judgement.solved:

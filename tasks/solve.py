@@ -30,7 +30,7 @@ def solve(problem: Problem, engine: Engine, *, num_samples: int, max_new_tokens:
     """The best attempt: one that the rules of the game accept, else the most frequent answer. Reads no gold answer."""
     strategy = GREEDY if num_samples == 1 else BestOfN(samples=num_samples, temperature=1.0)
     task = Task(prompt=problem.prompt, seed=make_seed("solve", problem.problem_id), max_new_tokens=max_new_tokens)
-    attempts = [c for done in drive([(0, strategy.search(task))], engine) for _, cs in done for c in cs]
+    attempts = [c for done in drive([(0, strategy.search(task))], engine) for _, found in done for c in found.attempts]
     answer, attempt, why, is_verified = (
         choose_vote(attempts) if reads_gold(problem) else choose_legal(problem, attempts)
     )

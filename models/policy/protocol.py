@@ -4,8 +4,11 @@ An engine is fed with `add` and emptied with `step`, so that continuous batching
 fits behind it as well as one big batch. It knows nothing of problems or search.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+Boundary = str | int
+"""Where a step ends: after the token that completes this text, or after so many tokens; "" nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,17 @@ class Request:
     temperature: float = 1.0
     """0 is greedy."""
     max_new_tokens: int = 64
+    boundary: Boundary = ""
+    """Divides the continuation into steps."""
+    max_steps: int = 0
+    """Steps after which it stops; 0: it goes on to its end."""
+
+
+class Piece(NamedTuple):
+    """A step of a completion: `Piece("26-4=22,7;", 10)`."""
+
+    text: str
+    num_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +49,12 @@ class Completion:
     """Log-probability of each, at the request's temperature, at 1 where that is greedy (top-p 1, top-k off)."""
     prompt_tokens: int
     stop_reason: str
-    """end; length, also where the model's context is full; or error, with no text and no tokens."""
+    """end; step, where it has the steps that were asked for; length, also where the model's context is full; or error,
+    with no text and no tokens."""
     seed: int = 0
     """The request's."""
+    pieces: list[Piece] = field(default_factory=list)
+    """Its steps, where a boundary was given; the last may be unfinished, or an end mark alone, with no text."""
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache
 from models.policy.cache import num_cache_layers, open_cache
 from models.policy.noise import choose, uniform, wrap
 from models.policy.prompting import context_length, encode_prompt
-from models.policy.protocol import Completion, Request
+from models.policy.protocol import Completion, Piece, Request
 
 SHRINK_BELOW = 0.85
 """Finished rows leave when this share or less is still running: copying the cache costs about a step."""
@@ -34,6 +34,8 @@ class _Row:
     """Tokens it may generate: as many as were asked for, or as the model's context leaves room for."""
     new_tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
+    cuts: list[int] = dataclasses.field(default_factory=list)
+    """New tokens after which a step was complete."""
     stop_reason: str = "length"
 
 
@@ -55,6 +57,7 @@ class TransformersEngine:
         self._waiting: list[_Row] = []
         self._refused: list[_Row] = []
         self._prompts: dict[str, tuple[int, ...]] = {}
+        self._closers: dict[str, frozenset[int]] = {}
 
     def add(self, key: int, request: Request) -> None:
         """Queue a request. One with no token to start from, or no room for an answer, completes as an error."""
@@ -139,15 +142,40 @@ class TransformersEngine:
         """Append a token to every row that is still running; return the indices of those that go on."""
         alive = []
         for index, row in enumerate(running):
-            if row.stop_reason == "end" or len(row.new_tokens) >= row.limit:
+            if row.stop_reason != "length" or len(row.new_tokens) >= row.limit:
                 continue
             row.new_tokens.append(tokens[index])
             row.logprobs.append(logprobs[index])
             if tokens[index] in self.end_ids:
                 row.stop_reason = "end"
-            elif len(row.new_tokens) < row.limit:
+                continue
+            if row.request.boundary and self._completes_step(row):
+                row.cuts.append(len(row.new_tokens))
+                if len(row.cuts) == row.request.max_steps:
+                    row.stop_reason = "step"
+                    continue
+            if len(row.new_tokens) < row.limit:
                 alive.append(index)
         return alive
+
+    def _completes_step(self, row: _Row) -> bool:
+        """Whether the newest token completes a step."""
+        boundary, first = row.request.boundary, row.cuts[-1] if row.cuts else 0
+        if isinstance(boundary, int):
+            return len(row.new_tokens) - first == boundary
+        if row.new_tokens[-1] not in self._find_closers(boundary):
+            return False
+        return len(boundary) == 1 or boundary in self._decode(row.new_tokens[first:])
+
+    def _find_closers(self, boundary: str) -> frozenset[int]:
+        """The tokens that can complete a boundary: those with its last character."""
+        if boundary not in self._closers:
+            texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
+            self._closers[boundary] = frozenset(i for i, text in enumerate(texts) if boundary[-1] in text)
+        return self._closers[boundary]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
     def _encode(self, prompt: str) -> tuple[int, ...]:
         """Token ids of a prompt, remembered for its other samples."""
@@ -168,15 +196,28 @@ class TransformersEngine:
                 stop_reason="error",
                 seed=row.request.seed,
             )
-        shown = row.new_tokens[:-1] if row.stop_reason == "end" else row.new_tokens
+        pieces = self._pieces(row)
         return Completion(
-            text=str(self.tokenizer.decode(shown, clean_up_tokenization_spaces=False)),
+            text="".join(piece.text for piece in pieces),
             token_ids=row.new_tokens,
             logprobs=row.logprobs,
             prompt_tokens=row.prompt_tokens,
             stop_reason=row.stop_reason,
             seed=row.request.seed,
+            pieces=pieces if row.request.boundary else [],
         )
+
+    def _pieces(self, row: _Row) -> list[Piece]:
+        """The steps, each with what it adds to the text before it: a tokenizer may join tokens across them."""
+        prefix, num_tokens = row.request.prefix, len(row.new_tokens)
+        ends = [*row.cuts, num_tokens] if not row.cuts or row.cuts[-1] < num_tokens else row.cuts
+        num_shown = num_tokens - (row.stop_reason == "end")
+        texts = [self._decode((*prefix, *row.new_tokens[: min(end, num_shown)])) for end in ends]
+        starts = [len(self._decode(prefix)) if prefix else 0, *map(len, texts)]
+        return [
+            Piece(text[start:], end - first)
+            for text, start, end, first in zip(texts, starts, ends, [0, *ends], strict=False)
+        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,11 @@
-"""Guides of train-time search that read more than the policy may."""
+"""What guides a search: what answers are worth to it, finished or not, and whether saying so reads the gold answer."""
 
 from collections.abc import Sequence
 
 from models.policy.protocol import Completion
 from models.reward.outcome import judge_completions
 from models.reward.protocol import Judgement
+from models.reward.verifier import reads_gold
 from storage.records import Problem
 
 
@@ -29,3 +30,19 @@ class Verified:
         new = {key: attempt for key, attempt in zip(keys, attempts, strict=True) if key not in self._known}
         self._known.update(zip(new, judge_completions(list(new.values())), strict=True))
         return [self._known[key] for key in keys]
+
+
+class Rules(Verified):
+    """The rules of the game that a problem itself states: what may guide solving and what is measured too."""
+
+    reads_gold = False
+
+    def judge(self, attempts: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
+        """One judgement an attempt, in order. Raises ValueError for a problem whose verifier reads its gold answer."""
+        for problem, _ in attempts:
+            if reads_gold(problem):
+                raise ValueError(
+                    f"problem {problem.problem_id} states no rules that tell a right answer: its verifier "
+                    f"{problem.verifier} reads the gold answer, which may guide training alone"
+                )
+        return super().judge(attempts)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from models.policy.protocol import Completion, Request
-from models.search.protocol import Search, Task, complete, value
+from models.search.protocol import Found, Search, Task, complete, value
 
 WAVE = 4
 """Attempts that are made before a look at how many are right."""
@@ -36,7 +36,7 @@ class BestOfN:
                 num_right += (yield from value(wave)).count(1.0)
                 if num_right >= self.enough:
                     break
-        return attempts
+        return Found(attempts)
 
     def _request(self, task: Task, sample: int) -> Request:
         return Request(

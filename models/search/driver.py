@@ -10,7 +10,7 @@ from itertools import count, islice
 from typing import Generic, TypeVar
 
 from models.policy.protocol import Completion, Engine
-from models.search.protocol import Continue, Guide, Search, Value
+from models.search.protocol import Continue, Found, Guide, Search, Value
 
 Key = TypeVar("Key")
 
@@ -20,8 +20,8 @@ _TICKETS = count()
 
 def drive(
     searches: Iterable[tuple[Key, Search]], engine: Engine, guide: Guide[Key] | None = None, *, in_flight: int = 2048
-) -> Iterator[list[tuple[Key, list[Completion]]]]:
-    """After each step of the engine, the searches that finished with it: key and attempts.
+) -> Iterator[list[tuple[Key, Found]]]:
+    """After each step of the engine, the searches that finished with it: key and what they found.
 
     `in_flight` bounds the requests that wait in the engine; the last search started may exceed it.
     Raises RuntimeError when the engine loses requests, and whatever a search, the guide or the engine raises.
@@ -59,7 +59,7 @@ class _Desk(Generic[Key]):
         self._guide = guide
         self._waiting: dict[int, tuple[_Running[Key], int]] = {}
         self._unvalued: list[tuple[_Running[Key], Sequence[Completion]]] = []
-        self._finished: list[tuple[Key, list[Completion]]] = []
+        self._finished: list[tuple[Key, Found]] = []
 
     @property
     def num_open(self) -> int:
@@ -99,7 +99,7 @@ class _Desk(Generic[Key]):
             for running, asked in asking:
                 self._advance(running, list(islice(values, len(asked))))
 
-    def collect(self) -> list[tuple[Key, list[Completion]]]:
+    def collect(self) -> list[tuple[Key, Found]]:
         """Finished searches, each once."""
         finished, self._finished = self._finished, []
         return finished

@@ -4,11 +4,12 @@ It knows no engine, no guide and no batch, so each strategy reads like its textb
 tested with a scripted policy, and leaves full batches to the driver.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from models.policy.protocol import Completion, Request
+from models.search.tree import Node
 
 KeyT_contra = TypeVar("KeyT_contra", contravariant=True)
 
@@ -27,8 +28,20 @@ class Value:
     answers: Sequence[Completion]
 
 
-Search = Generator[Continue | Value, Sequence[Any], list[Completion]]
-"""Yields what it asks, is sent a reply for each in order, and returns its attempts, first choice first."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to: `Found([completion, …])`."""
+
+    attempts: list[Completion]
+    """Answers to their ends, first choice first."""
+    root: Node | None = None
+    """The tree that was grown, where the strategy grows one."""
+    leaves: list[Node] = field(default_factory=list)
+    """Each attempt's leaf in it."""
+
+
+Search = Generator[Continue | Value, Sequence[Any], Found]
+"""Yields what it asks, is sent a reply for each in order, and returns what it found."""
 
 
 def complete(requests: Sequence[Request]) -> Generator[Continue | Value, Sequence[Any], list[Completion]]:
@@ -39,6 +52,18 @@ def complete(requests: Sequence[Request]) -> Generator[Continue | Value, Sequenc
 def value(answers: Sequence[Completion]) -> Generator[Continue | Value, Sequence[Any], list[float]]:
     """Within a search: `values = yield from value(completions)`; from 0, worth nothing, to 1, surely right."""
     return list((yield Value(answers)))
+
+
+def harvest(root: Node, leaves: Iterable[Node], seed: int, prompt_tokens: int) -> Found:
+    """A tree's attempts, the most valued first, of equals the one that was found first.
+
+    Where no answer came to its end, it is the most valued of the longest, cut off.
+    """
+    ranked = sorted(leaves, key=lambda leaf: -leaf.value)
+    if not ranked:
+        ranked = [max(root.walk(), key=lambda node: (len(node.prefix), node.value))]
+        ranked[0].cut_off(0)
+    return Found([leaf.answer(seed, prompt_tokens) for leaf in ranked], root, ranked)
 
 
 class Guide(Protocol[KeyT_contra]):

@@ -22,7 +22,7 @@ def play(search: Search, texts: str, right: str = "") -> tuple[list[Continue | V
         try:
             asked.append(search.send(reply))  # type: ignore[arg-type]  # None starts it
         except StopIteration as end:
-            return asked, end.value
+            return asked, end.value.attempts
         match asked[-1]:
             case Continue(requests):
                 reply, waiting = waiting[: len(requests)], waiting[len(requests) :]

@@ -1,13 +1,14 @@
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from models.policy.protocol import Completion, Request
 from models.search.best_of_n import BestOfN
 from models.search.driver import drive
-from models.search.protocol import Search, Task, complete, value
+from models.search.protocol import Found, Search, Task, complete, value
 
 
 def answer(request: Request) -> Completion:
@@ -48,7 +49,7 @@ def wander(name: int) -> Search:
         width = (name + depth) % 3
         requests = [Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i) for i in range(width)]
         heard += yield from complete(requests)
-    return heard
+    return Found(heard)
 
 
 def wander_by_hand(name: int) -> list[Completion]:
@@ -56,10 +57,15 @@ def wander_by_hand(name: int) -> list[Completion]:
     return [answer(Request(prompt=f"{name}", prefix=(0,) * depth, seed=depth * 10 + i)) for depth, i in asked]
 
 
+def flat(batches: Iterable[list[tuple[Any, Found]]]) -> list[tuple[Any, list[Completion]]]:
+    """Key and attempts of every search."""
+    return [(key, found.attempts) for batch in batches for key, found in batch]
+
+
 def find_all(
     engine: ScriptedEngine, searches: Iterator[tuple[int, Search]], in_flight: int
 ) -> dict[int, list[Completion]]:
-    finished = [pair for pairs in drive(searches, engine, in_flight=in_flight) for pair in pairs]
+    finished = flat(drive(searches, engine, in_flight=in_flight))
     found = dict(finished)
     assert len(found) == len(finished)
     return found
@@ -116,7 +122,7 @@ def test_no_searches_finish_at_once() -> None:
 
 def test_searches_with_one_key_each_finish() -> None:
     finished = [
-        pair for pairs in drive([("same", wander(5)), ("same", wander(7))], ScriptedEngine(3)) for pair in pairs
+        *flat(drive([("same", wander(5)), ("same", wander(7))], ScriptedEngine(3)))
     ]
     assert sorted(finished, key=lambda pair: len(pair[1])) == sorted(
         [("same", wander_by_hand(5)), ("same", wander_by_hand(7))], key=lambda pair: len(pair[1])
@@ -189,12 +195,12 @@ def weigh(name: int) -> Search:
     values = yield from value(two)
     better = two[values.index(max(values))]
     (last,) = yield from complete([Request(prompt=f"{name}", prefix=(1,), seed=better.token_ids[0])])
-    return [last] if (yield from value([last])) == [max(values)] else []
+    return Found([last] if (yield from value([last])) == [max(values)] else [])
 
 
 def test_what_all_searches_ask_of_the_guide_is_one_batch() -> None:
     guide = ScriptedGuide()
-    finished = [pair for pairs in drive(((n, weigh(n)) for n in range(6)), ScriptedEngine(12), guide) for pair in pairs]
+    finished = flat(drive(((n, weigh(n)) for n in range(6)), ScriptedEngine(12), guide))
     assert {name: [answer.token_ids[0] for answer in answers] for name, answers in finished} == {
         0: [0], 1: [1], 2: [0], 3: [0], 4: [1], 5: [0],
     }  # fmt: skip
@@ -205,7 +211,7 @@ def test_what_all_searches_ask_of_the_guide_is_one_batch() -> None:
 def test_what_a_guide_says_does_not_depend_on_batches(in_flight: int, max_rows: int, seed: int) -> None:
     def find(in_flight: int, engine: ScriptedEngine) -> dict[int, list[Completion]]:
         searches = ((name, weigh(name)) for name in range(100))
-        return dict(pair for pairs in drive(searches, engine, ScriptedGuide(), in_flight=in_flight) for pair in pairs)
+        return dict(flat(drive(searches, engine, ScriptedGuide(), in_flight=in_flight)))
 
     assert find(in_flight, ScriptedEngine(max_rows, choose_order=shuffled(seed))) == find(2048, ScriptedEngine(512))
 
@@ -213,9 +219,9 @@ def test_what_a_guide_says_does_not_depend_on_batches(in_flight: int, max_rows: 
 def test_a_search_that_asks_for_nothing_to_be_valued_goes_on() -> None:
     def ask_nothing() -> Search:
         assert (yield from value([])) == []
-        return (yield from complete([]))
+        return Found((yield from complete([])))
 
-    assert list(drive([(7, ask_nothing())], ScriptedEngine(1), ScriptedGuide())) == [[(7, [])]]
+    assert list(drive([(7, ask_nothing())], ScriptedEngine(1), ScriptedGuide())) == [[(7, Found([]))]]
 
 
 def test_a_search_that_needs_a_guide_and_has_none_is_named() -> None:

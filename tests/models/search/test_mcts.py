@@ -1,0 +1,205 @@
+"""PUCT by hand, a slow implementation of our own that agrees, and searches with a policy that is a table."""
+
+import math
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from models.policy.protocol import Completion
+from models.search.budget import Budget
+from models.search.driver import drive
+from models.search.mcts import MCTS
+from models.search.protocol import Found, Task
+from models.search.tree import Node
+from tests.models.search.scripted import Table, TablePolicy
+
+TASK = Task(prompt="p", seed=7, max_new_tokens=40)
+
+
+class Wanted:
+    """A guide: worth 1 where the text is wanted, 0 where not; by a function else."""
+
+    reads_gold = False
+
+    def __init__(self, worth: Callable[[str], float]) -> None:
+        self.worth = worth
+
+    def values(self, asked: list[tuple[int, Completion]]) -> list[float]:
+        return [self.worth(answer.text) for _, answer in asked]
+
+
+def run(strategy: MCTS, table: Table, worth: Callable[[str], float], task: Task = TASK) -> Found:
+    (((_, found),),) = [
+        batch for batch in drive([(0, strategy.search(task))], TablePolicy(table), Wanted(worth)) if batch
+    ]
+    return found
+
+
+def random_table(rng: Random, depth: int = 3) -> dict[str, dict[str, float]]:
+    """Up to four steps a node, which end at different depths."""
+    table: dict[str, dict[str, float]] = {}
+
+    def fill(beginning: str, left: int) -> None:
+        steps = rng.sample(["a;", "bb;", "c;", "dd;"], rng.randint(1, 4))
+        ends = [left == 0 or rng.random() < 0.2 for _ in steps]
+        names = [step[:-1] + "$" if end else step for step, end in zip(steps, ends, strict=True)]
+        weights = [rng.random() + 0.1 for _ in names]
+        table[beginning] = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+        for name, end in zip(names, ends, strict=True):
+            if not end:
+                fill(beginning + name, left - 1)
+
+    fill("", depth)
+    return table
+
+
+def child(parent: Node, text: str, probability: float, visits: int, total: float, *, closed: bool = False) -> Node:
+    node = parent._child(text, tuple(map(ord, text)), (math.log(probability),), "step")
+    node.visits, node.total, node.is_closed = visits, total, closed
+    parent.visits += visits
+    return node
+
+
+def test_selection_is_puct_worked_out_by_hand() -> None:
+    # N(s) = 9, c(s) = ln((9 + 19652 + 1) / 19652) + 1.25 = 1.250509, sqrt(9) = 3, priors .5, .3, .2 of one token each:
+    # a  4/5 + 1.250509 x .5 x 3 / (1 + 5) = .8    + .312627 = 1.112627
+    # b  2/3 + 1.250509 x .3 x 3 / (1 + 3) = .6667 + .281364 =  .948031
+    # c  0/1 + 1.250509 x .2 x 3 / (1 + 1) =  0    + .375153 =  .375153
+    strategy = MCTS(budget=Budget(tokens=1), boundary=";", exploration=1.25, width=3.0, widening=0.0)
+    root = Node()
+    a, b, c = (child(root, *row) for row in (("a", 0.5, 5, 4.0), ("b", 0.3, 3, 2.0), ("c", 0.2, 1, 0.0)))
+    assert strategy._select(root) is a
+    a.is_closed = True
+    assert strategy._select(root) is b
+    # c: 1.250509 is c / P = 1 each; at c = 8 exploration decides: a .8 + 2.000127, b .6667 + 1.800114, c 2.400153
+    a.is_closed = False
+    assert MCTS(budget=Budget(tokens=1), boundary=";", exploration=8.0, width=3.0, widening=0.0)._select(root) is a
+    b.total = c.total = 0.0
+    a.total = 0.0  # a 2.000127, b 1.800114, c 2.400153
+    assert MCTS(budget=Budget(tokens=1), boundary=";", exploration=8.0, width=3.0, widening=0.0)._select(root) is c
+
+
+def test_the_prior_is_the_length_normalised_likelihood() -> None:
+    strategy = MCTS(budget=Budget(tokens=1), boundary=";", width=2.0, widening=0.0)
+    root = Node()
+    long = root._child("aaaa", (1, 1, 1, 1), (math.log(0.9),) * 4, "step")
+    short = root._child("b", (2,), (math.log(0.8),), "step")
+    long.visits = short.visits = 1
+    root.visits = 2
+    assert long.likelihood == pytest.approx(0.9)
+    assert strategy._select(root) is long
+
+
+@pytest.mark.parametrize(("visits", "num_children", "widens"), [(1, 1, False), (4, 1, True), (4, 2, False), (9, 2, True)])
+def test_a_node_widens_with_the_root_of_its_visits(visits: int, num_children: int, widens: bool) -> None:
+    root = Node()
+    for index in range(num_children):
+        child(root, "abc"[index], 0.1, 0, 0.0)
+    root.visits = visits
+    assert MCTS(budget=Budget(tokens=1), boundary=";", width=1.0, widening=0.5)._may_widen(root) is widens
+
+
+def test_a_node_of_which_all_is_seen_does_not_widen() -> None:
+    root = Node(visits=100)
+    child(root, "a", 0.99, 0, 0.0)
+    assert not MCTS(budget=Budget(tokens=1), boundary=";", width=5.0)._may_widen(root)
+
+
+class Slow:
+    """The same search, written from the book with texts and dictionaries: no nodes, no generator, no driver."""
+
+    def __init__(self, strategy: MCTS, policy: TablePolicy, worth: Callable[[str], float]) -> None:
+        self.s, self.policy, self.worth = strategy, policy, worth
+        self.visits: dict[str, int] = {"": 0}
+        self.total: dict[str, float] = {"": 0.0}
+        self.steps: dict[str, list[str]] = {"": []}
+        self.logprobs: dict[str, list[float]] = {}
+        self.ended: set[str] = set()
+
+    def closed(self, text: str) -> bool:
+        if text in self.ended:
+            return True
+        kids = self.steps[text]
+        return bool(kids) and self.unseen(text) <= 0.02 and all(self.closed(text + kid) for kid in kids)
+
+    def unseen(self, text: str) -> float:
+        return 1 - sum(math.exp(sum(self.logprobs[text + kid])) for kid in self.steps[text])
+
+    def prior(self, text: str, kid: str) -> float:
+        def mean(kid: str) -> float:
+            return math.exp(sum(self.logprobs[text + kid]) / len(self.logprobs[text + kid]))
+
+        return mean(kid) / sum(mean(other) for other in self.steps[text])
+
+    def select(self) -> str:
+        text = ""
+        while True:
+            kids, n = self.steps[text], self.visits[text]
+            if len(kids) < self.s.width * max(1, n) ** self.s.widening and self.unseen(text) > 0.02:
+                return text
+            open_kids = [kid for kid in kids if not self.closed(text + kid)]
+            if not open_kids:
+                return text
+            scale = math.log((n + 19652 + 1) / 19652) + self.s.exploration
+            scores = [
+                self.total[text + kid] / self.visits[text + kid]
+                + scale * self.prior(text, kid) * math.sqrt(n) / (1 + self.visits[text + kid])
+                for kid in open_kids
+            ]
+            text += open_kids[scores.index(max(scores))]
+
+    def run(self, task: Task) -> dict[str, tuple[int, float]]:
+        spent = number = right = 0
+        while not self.closed("") and spent < self.s.budget.tokens and not (self.s.enough and right >= self.s.enough):
+            text = self.select()
+            limit = min(task.max_new_tokens - len(text), self.s.budget.tokens - spent)
+            completion = self.policy.answer(
+                self.s._request(task, Node(prefix=tuple(map(ord, text))), number, limit)
+            )
+            number, spent, first, path = number + 1, spent + len(completion.token_ids), 0, [""]
+            for index in range(len(text)):
+                if text[index] == ";":
+                    path.append(text[: index + 1])
+            for piece in completion.pieces:
+                raw = "".join(map(chr, completion.token_ids[first : first + piece.num_tokens]))
+                if raw not in self.steps.setdefault(text, []):
+                    self.steps[text].append(raw)
+                    self.visits[text + raw], self.total[text + raw] = 0, 0.0
+                    self.logprobs[text + raw] = completion.logprobs[first : first + piece.num_tokens]
+                text, first = text + raw, first + piece.num_tokens
+                self.steps.setdefault(text, [])
+                path.append(text)
+            if completion.stop_reason != "step" or len(text) >= task.max_new_tokens:
+                self.ended.add(text)
+            value = self.worth(text.rstrip("$"))
+            right += value == 1.0 and self.visits[text] == 0 and text in self.ended
+            for step in path:
+                self.visits[step] += 1
+                self.total[step] += value
+        return {text: (self.visits[text], round(self.total[text], 9)) for text in self.visits}
+
+
+def grown(found: Found) -> dict[str, tuple[int, float]]:
+    assert found.root
+    return {"".join(map(chr, node.prefix)): (node.visits, round(node.total, 9)) for node in found.root.walk()}
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("rolls_out", [True, False])
+def test_a_slow_implementation_agrees(seed: int, rolls_out: bool) -> None:
+    rng = Random(seed)
+    table = random_table(rng)
+    strategy = MCTS(
+        budget=Budget(tokens=rng.randint(20, 200)),
+        boundary=";",
+        exploration=rng.choice([0.2, 1.25, 4.0]),
+        width=rng.choice([1.0, 2.0]),
+        widening=rng.choice([0.0, 0.3, 0.5, 1.0]),
+        rolls_out=rolls_out,
+        enough=rng.choice([0, 0, 1, 3]),
+    )
+    worth = Random(seed).choice([lambda text: text.count("a") / 8, lambda text: float(text.count("d") == 4)])
+    task = Task(prompt="p", seed=seed, max_new_tokens=rng.choice([6, 40]))
+    expected = Slow(strategy, TablePolicy(table), worth).run(task)
+    assert grown(run(strategy, table, worth, task)) == expected
