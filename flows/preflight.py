@@ -142,7 +142,6 @@ def num_learnt(config: Config, rounds: int, found: dict[str, Any]) -> float:
     """Tokens that a run trains on, where each round finds as many solutions as the first: its own, and those before."""
     kept = config.curriculum.problems * min(config.filter.max_per_problem, found["distinct_right"])
     a_round = kept * (found["mean_prompt_tokens"] + found["mean_tokens"]) * config.learning.epochs
-    a_round *= (1 - found["solved_share"]) ** config.learning.focus
     fade = config.learning.fade
     return float(sum(a_round * fade**age for number in range(rounds) for age in range(number + 1)))
 

@@ -37,18 +37,12 @@ def decide(warehouse: Warehouse, *, line: str, run_id: str, round: int, settings
     ]
 
 
-def training_set(
-    warehouse: Warehouse, *, line: str, round: int, fade: float = 1.0, focus: float = 0.0
-) -> pl.DataFrame:
+def training_set(warehouse: Warehouse, *, line: str, round: int, fade: float = 1.0) -> pl.DataFrame:
     """What the line trains on after the selection of a round, all rounds of it.
 
     Columns trajectory_id, problem_id, prompt, text, token_ids, round (that made it),
-    behaviours and share = fade ** (newest round - round) * failed ** focus, where failed is the share of
-    attempts at the problem, in the search that found the solution, that failed. At focus 1 that is the
-    weight of a right answer in REINFORCE with the mean reward as baseline.
+    behaviours and share = fade ** (newest round - round).
     """
     if not 0 < fade <= 1:
         raise ValueError(f"fade is {fade}; expected above 0, and at most 1, where all rounds share alike.")
-    if focus < 0:
-        raise ValueError(f"focus is {focus}; expected 0, where all problems share alike, or more.")
-    return warehouse.named("training_set", line=line, round=round, fade=fade, focus=focus)
+    return warehouse.named("training_set", line=line, round=round, fade=fade)

@@ -40,13 +40,11 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
 
 
 def read_solutions(turn: Turn, selection_id: str, settings: LearningSettings) -> list[Solution]:
-    """What a retrain picked, or else what is kept, in shares by age and difficulty. Raises ValueError on nothing."""
+    """What a retrain picked, or else what is kept, newer rounds with a greater share. Raises ValueError on nothing."""
     if turn.lake.has("picks", selection_id):
         rows = picked_set(turn.warehouse, selection_id)
     else:
-        rows = training_set(
-            turn.warehouse, line=turn.line, round=turn.round, fade=settings.fade, focus=settings.focus
-        )
+        rows = training_set(turn.warehouse, line=turn.line, round=turn.round, fade=settings.fade)
     if rows.is_empty():
         raise ValueError(
             f'nothing was kept for training in {turn.label}: `flywheel sql "SELECT reason, count(*) FROM '

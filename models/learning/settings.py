@@ -44,16 +44,11 @@ class LearningSettings(TrainingSettings):
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
     fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
-    focus: Annotated[
-        float, "Passes by how often a problem's attempts failed, to this power; 0: all alike, 1: as the failed share."
-    ] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.fade <= 1:
             raise ValueError(f"fade is {self.fade}; expected over 0, only the newest count, to 1, all count the same")
-        if not 0 <= self.focus <= 10:
-            raise ValueError(f"focus is {self.focus}; expected 0, all problems alike, to 10, the hardest alone")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,27 +234,7 @@ def test_a_rule_that_is_not_there_is_refused_before_anything_is_asked(rule: str,
     assert str(refusal.value) == f"rule is {rule!r}; expected one of storage/sql/filter: default.{suggestion}"
 
 
-def test_what_was_often_failed_trains_in_a_greater_share(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
-    failed: dict[str, Any] = {"solved": False, "round": 1, "reason": "wrong"}
-    fill({"hard": "", "easy": ""}, "1", a={"problem_id": "hard", "round": 1}, c={"problem_id": "easy", "round": 1},
-         **{f"x{i}": failed | {"problem_id": "hard"} for i in range(3)})  # fmt: skip
-    fill({}, "2", d={"problem_id": "hard", "round": 2, "answer": "b"}, e=failed | {"problem_id": "easy", "round": 2})
-    lake.publish("selections", "2", decide(warehouse, line="main", run_id="r", round=2, settings=FilterSettings()))
-
-    def shares(focus: float) -> dict[str, float]:
-        rows = training_set(warehouse, line="main", round=2, fade=0.5, focus=focus)
-        return dict(rows.select("trajectory_id", "share").iter_rows())
-
-    assert shares(0.0) == {"a": 0.5, "c": 0.5, "d": 1.0}
-    assert shares(1.0) == pytest.approx({"a": 0.5 * 4 / 6, "c": 0.5 * 1 / 3, "d": 1 / 3})
-    assert shares(2.0) == pytest.approx({"a": 0.5 * 16 / 36, "c": 0.5 * 1 / 9, "d": 1 / 9})
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "message"), [("fade", 0, "at most 1"), ("fade", 1.5, "at most 1"), ("focus", -1, "or more")]
-)
-def test_shares_that_are_no_shares_are_refused(
-    warehouse: Warehouse, setting: str, value: float, message: str
-) -> None:
-    with pytest.raises(ValueError, match=f"{setting} is {value}; expected .*{message}"):
-        training_set(warehouse, line="main", round=1, **{setting: value})
+@pytest.mark.parametrize("fade", [0, 1.5])
+def test_a_fade_that_is_no_fade_is_refused(warehouse: Warehouse, fade: float) -> None:
+    with pytest.raises(ValueError, match="expected above 0, and at most 1"):
+        training_set(warehouse, line="main", round=1, fade=fade)
