@@ -8,11 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from flows.thinking import Search
 
 if "multiprocessing.spawn" in sys.modules:  # a process of a pool, which reads its parent's program first
     from tasks.child import obey_parent
@@ -73,6 +77,51 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--config", "path", type=click.Path(path_type=Path), help="Settings to use instead of flywheel.toml."
     )(command)
+
+
+def search_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--search and what it may cost."""
+    options = (
+        click.option(
+            "--search",
+            "strategy",
+            type=click.Choice(["best_of_n", "mcts", "beam", "dvts"]),
+            default=default,
+            show_default=default or "greedy",
+            help="How it thinks: independent attempts, or a tree of steps.",
+        ),
+        click.option("--samples", type=click.IntRange(1, 4096), help="Attempts of best_of_n.  [default: 8]"),
+        click.option("--budget", "tokens", type=click.IntRange(1), help="Tokens a tree may cost.  [default: 1000]"),
+        click.option(
+            "--guide",
+            type=click.Choice(["rules", "likelihood", "agreement"]),
+            help="What values answers: rules that the problem states (the default where it does), the policy's own "
+            "likelihood, or how many answers agree.",
+        ),
+        click.option(
+            "--choose",
+            "choice",
+            type=click.Choice(["first", "majority", "weighted"]),
+            default="majority",
+            show_default=True,
+            help="Which attempt is given where no rules tell.",
+        ),
+    )
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+def read_search(
+    strategy: Any, samples: int | None, tokens: int | None, guide: str | None, choice: str
+) -> "Search | None":
+    """What the options of a search ask for; None for greedy answers. Raises UsageError for one that does nothing."""
+    grows = strategy not in (None, "best_of_n")
+    idle = {"--samples": samples and strategy != "best_of_n", "--budget": tokens and not grows}
+    idle["--guide"] = guide and strategy is None
+    if useless := [option for option, is_idle in idle.items() if is_idle]:
+        raise click.UsageError(f"{useless[0]} does nothing with --search {strategy or 'left out'}: leave it out.")
+    from flows.thinking import Search
+
+    return Search(strategy, samples or 8, tokens or 1000, guide, choice) if strategy else None
 
 
 @flywheel.command()
@@ -152,9 +201,16 @@ def retrain(selection: str, sets: tuple[str, ...]) -> None:
     show_default=True,
     help="The problems to ask. final is for claims: look at it seldom.",
 )
+@search_options(default=None)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def evaluate(checkpoint: str, split: str, as_json: bool) -> None:
-    """Measure a CHECKPOINT: champion (the default), initial, or the beginning of an id."""
+def evaluate(checkpoint: str, split: str, as_json: bool, **asked: Any) -> None:
+    """Measure a CHECKPOINT: champion (the default), initial, or the beginning of an id.
+
+    \b
+    flywheel evaluate champion
+    flywheel evaluate champion --split development --search mcts --budget 300
+    """
+    search = read_search(**asked)
     from flows.commands import evaluate_checkpoint, show_evaluation
     from flows.interrupt import interruptible
     from flows.orchestrator import settle
@@ -162,7 +218,7 @@ def evaluate(checkpoint: str, split: str, as_json: bool) -> None:
     home = open_home(create=False)
     settle(home)
     with home.writer(), interruptible():
-        evaluation = evaluate_checkpoint(home, checkpoint, split)
+        evaluation = evaluate_checkpoint(home, checkpoint, split, search)
     click.echo(json.dumps(evaluation, default=str) if as_json else show_evaluation(evaluation))
 
 
@@ -198,16 +254,25 @@ def serve(path: Path | None, sets: tuple[str, ...]) -> None:
 
 @flywheel.command()
 @click.argument("problem")
-@click.option("--samples", type=click.IntRange(1, 4096), default=8, show_default=True, help="Attempts to choose from.")
+@search_options(default="best_of_n")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def solve(problem: str, samples: int, as_json: bool) -> None:
-    """Let the champion try a PROBLEM, as "4 26 7>15" or "What is 6 times 7?"."""
+def solve(problem: str, as_json: bool, **asked: Any) -> None:
+    """Let the champion try a PROBLEM, as "4 26 7>15" or "What is 6 times 7?".
+
+    \b
+    flywheel solve "4 26 7>15"
+    flywheel solve "4 26 7>15" --search mcts --budget 600
+    """
+    search = read_search(**asked)
     from flows.commands import show_solution, solve_problem
     from flows.orchestrator import settle
+    from flows.tree_view import TreeView
 
     home = open_home(create=False)
     settle(home)
-    solution = solve_problem(home, problem, samples)
+    view = TreeView()
+    with nullcontext() if as_json else view.watching():
+        solution = solve_problem(home, problem, search, on_step=view.show)
     click.echo(json.dumps(solution) if as_json else show_solution(solution))
 
 

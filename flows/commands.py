@@ -1,18 +1,25 @@
 """What the short commands do, and how they say it. No prefect."""
 
 import getpass
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.config import Config, from_json
 from flows.runs import RunError
+from models.search.best_of_n import GREEDY
+from models.search.tree import Node
 from storage import history
+from storage.curriculum import problems_of
 from storage.home import Home
 from storage.problems import open_source
 from storage.records import Run, Split
 from storage.warehouse import Warehouse
 from tasks.turn import Turn
 from tasks.wording import printable, show_accuracy
+
+if TYPE_CHECKING:
+    from flows.thinking import Search
 
 
 def last_run(home: Home) -> tuple[Run, Config]:
@@ -43,8 +50,8 @@ def find_checkpoint(turn: Turn, name: str) -> str:
     return turn.registry.find(matches[0] if matches else name).checkpoint_id
 
 
-def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
-    """Measure a checkpoint, or read how it did."""
+def evaluate_checkpoint(home: Home, name: str, split: str, search: "Search | None" = None) -> dict[str, Any]:
+    """Measure a checkpoint, or read how it did: greedily, or as it thinks with a search."""
     run, config = last_run(home)
     if not config.splits.size(Split(split)):
         raise RunError(
@@ -55,12 +62,20 @@ def evaluate_checkpoint(home: Home, name: str, split: str) -> dict[str, Any]:
     checkpoint_id = find_checkpoint(turn, name)
     from tasks.evaluate import evaluate  # slow to import
 
-    return asdict(evaluate.fn(turn, checkpoint_id, Split(split), config.policy, config.evaluation, config.problems))
+    (first, *_) = problems_of(turn.warehouse, Split(split))
+    thinking = search.open(config, first) if search else None
+    measured = evaluate.fn(
+        turn, checkpoint_id, Split(split), config.policy, config.evaluation, config.problems, thinking
+    )
+    return asdict(measured)
 
 
 def show_evaluation(evaluation: dict[str, Any]) -> str:
     """`.656 (95 % .635 to .677, 2,000 problems); pass@8 .91; chance .21`."""
     words = [show_accuracy(evaluation)]
+    if evaluation["strategy"] != GREEDY.label:
+        tokens = evaluation["num_tokens"] / evaluation["num_problems"]
+        words.append(f"{evaluation['strategy']}, {tokens:,.0f} tokens a problem")
     if evaluation["pass_at_8"] is not None:
         words.append(f"pass@8 {evaluation['pass_at_8']:.3f} of {evaluation['num_pass_problems']}")
     if evaluation["chance"] is not None:
@@ -69,26 +84,32 @@ def show_evaluation(evaluation: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
-def solve_problem(home: Home, question: str, num_samples: int) -> dict[str, Any]:
+def solve_problem(
+    home: Home, question: str, search: "Search | None", on_step: Callable[[Node], None] = lambda root: None
+) -> dict[str, Any]:
     """The champion's answer to a typed problem."""
     run, config = last_run(home)
     turn = current_turn(home, run, config)
     problem = open_source(config.problems, config.splits).parse(question)
+    assert search is not None, "solving without a search is best_of_n(1)"
+    thinking = search.open(config, problem)
     from models.policy.load import open_engine  # slow to import
     from tasks.solve import solve
 
     engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
-    return asdict(solve(problem, engine, num_samples=num_samples, max_new_tokens=config.policy.max_new_tokens))
+    limit = config.policy.max_new_tokens
+    return asdict(solve(problem, engine, thinking, max_new_tokens=limit, on_step=on_step))
 
 
 def show_solution(solution: dict[str, Any]) -> str:
-    """Answer, text and cost."""
+    """Answer, steps and cost."""
+    steps = [f"{'step' if number == 1 else '':7} {printable(step)}" for number, step in enumerate(solution["steps"], 1)]
     return "\n".join(
         [
             f"answer  {printable(solution['answer']) or '(none found)'}",
-            f"text    {printable(solution['text'])}",
+            *steps,
             f"chosen  {solution['why']}",
-            f"cost    {solution['num_samples']} attempts, {solution['num_tokens']:,} tokens",
+            f"cost    {solution['strategy']}: {solution['num_samples']} attempts, {solution['num_tokens']:,} tokens",
         ]
     )
 

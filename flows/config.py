@@ -161,6 +161,28 @@ IDLE = (
         "initialization.file empty",
     ),
     Idle(
+        tuple(
+            f"search.{key}" for key in ("tokens", "boundary", "guide", "exploration", "widening", "width", "expansion")
+        ),
+        lambda c: c.search.strategy == "best_of_n",
+        'search.strategy is "best_of_n", which grows no tree',
+    ),
+    Idle(
+        ("search.samples",),
+        lambda c: c.search.strategy != "best_of_n",
+        'search.strategy is "{c.search.strategy}", which spends search.tokens',
+    ),
+    Idle(
+        ("search.width", "search.expansion"),
+        lambda c: c.search.strategy == "mcts",
+        'search.strategy is "mcts", which keeps no beams',
+    ),
+    Idle(
+        ("search.exploration", "search.widening"),
+        lambda c: c.search.strategy in ("beam", "dvts"),
+        'search.strategy is "{c.search.strategy}", which explores by its beams',
+    ),
+    Idle(
         ("curriculum.fade",),
         lambda c: c.curriculum.new_share == 1,
         "curriculum.new_share is 1, and new problems have no past attempts",

@@ -23,6 +23,7 @@ from flows.stages import Stages, watcher
 from flows.supply import tell_supply
 from flows.waiting import Waiting
 from models.evaluation.gate import McNemarGate
+from models.search.settings import open_strategy
 from storage import history
 from storage.home import Home
 from storage.records import Evaluation, Run, Split, State
@@ -104,15 +105,19 @@ def choose_effort(turn: Turn, config: Config, refusals: int) -> Config:
     """The settings of a round; that they search harder than was configured is told."""
     chosen = harder(config, refusals)
     if chosen != config:
-        words = f"refusals in a row: {refusals}; it searches harder, with {chosen.search.samples} samples a problem"
+        effort = open_strategy(chosen.search).label
+        words = f"refusals in a row: {refusals}; it searches harder, with {effort} a problem"
         watcher().say(f"{turn.label:<8} {words}")
     return chosen
 
 
 def harder(config: Config, refusals: int) -> Config:
-    """On a plateau, the same with twice the attempts, and twice again on the next."""
-    times = 2 ** (refusals // config.run.plateau_after)
-    return config.model_copy(update={"search": replace(config.search, samples=config.search.samples * times)})
+    """On a plateau, the same with twice the attempts or tokens, and twice again on the next."""
+    search, times = config.search, 2 ** (refusals // config.run.plateau_after)
+    effort = (
+        {"samples": search.samples * times} if search.strategy == "best_of_n" else {"tokens": search.tokens * times}
+    )
+    return config.model_copy(update={"search": replace(search, **effort)})
 
 
 def make_claim(turn: Turn, config: Config, is_plateau: bool) -> Claim:

@@ -28,6 +28,8 @@ NUM_PROBLEMS = 64
 """Fewer where a round has fewer."""
 NUM_SAMPLES = 8
 """Attempts at each, whatever a round makes."""
+ATTEMPTS: dict[str, Any] = {"strategy": "best_of_n", "samples": NUM_SAMPLES, "enough": 0}
+"""How they are made, whatever the strategy of rounds."""
 MAX_TRUNCATED = 0.2
 SHOWN_CHARS = 300
 
@@ -49,7 +51,7 @@ def look_ahead(turn: Turn, config: Config, num_rounds: int) -> None:
 
 def try_problems(turn: Turn, config: Config, num_problems: int) -> float:
     """Search them; gives the seconds that an answer took, 0 where none was generated, for all were there before."""
-    few = config.model_copy(update={"search": replace(config.search, samples=NUM_SAMPLES, enough=0)})
+    few = config.model_copy(update={"search": replace(config.search, **ATTEMPTS)})
     champion_id = turn.registry.champion(turn.line)
     search_shards(turn, champion_id, [Shard(index=0, first=0, last=1)], few)  # loads the policy
     started = monotonic()
@@ -117,7 +119,9 @@ def tell_time(answering_s: float, training_s: float) -> str:
 
 
 def num_searched(config: Config, found: dict[str, Any]) -> float:
-    """Answers that a round's search generates."""
+    """Answers that a round's search generates; for trees, what as many tokens make."""
+    if config.search.strategy != "best_of_n":
+        return config.curriculum.problems * config.search.tokens / max(1.0, float(found["mean_tokens"]))
     samples = float(config.search.samples)
     if config.search.enough and found["solved_share"]:
         samples = min(samples, config.search.enough / found["solved_share"])

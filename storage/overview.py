@@ -12,6 +12,8 @@ from storage.warehouse import Warehouse
 Row = dict[str, Any]
 NUM_EXAMPLES = 6
 """Of right attempts, and as many of wrong ones."""
+NUM_TREES, MAX_STEPS, MAX_DEPTH = 2, 200, 40
+"""Trees whose first choice is right, and as many others; the most steps of each, and how deep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +30,7 @@ class Overview:
     stages: list[Row]
     filtered: list[Row]
     examples: list[Row]
+    trees: list[Row]
     claims: list[Row]
     lineage: list[Checkpoint]
     """The champion, its parent, and so on to the initial policy."""
@@ -51,6 +54,9 @@ def overview(home: Home) -> Overview:
         stages=warehouse.named("report/stages", **so_far).to_dicts(),
         filtered=warehouse.named("report/filtered", **so_far).to_dicts(),
         examples=warehouse.named("report/examples", **so_far, count=NUM_EXAMPLES).to_dicts(),
+        trees=warehouse.named(
+            "report/trees", **so_far, count=NUM_TREES, max_steps=MAX_STEPS, max_depth=MAX_DEPTH
+        ).to_dicts(),
         claims=warehouse.named("report/claims", **so_far).to_dicts(),
         lineage=Registry(home).lineage(last["champion"]),
     )

@@ -143,17 +143,24 @@ class Step:
     `Step(step_id="…", trajectory_id="…", parent_id="", depth=1, text="26-4=22,7;", visits=5, …)`
     """
 
-    step_id: Annotated[str, "Digest of its position in the tree."]
-    trajectory_id: Annotated[str, "The trajectory it led to; empty where it was abandoned."]
+    step_id: Annotated[str, "Digest of its position: run, round, problem, strategy, number in the tree."]
+    parent_id: Annotated[str, "Its parent; empty at the root, which is the answer not begun."]
+    trajectory_id: Annotated[str, "The most valued trajectory that goes through it; empty where none does."]
+    run_id: Annotated[str, "The run that made it."]
+    line: Annotated[str, "The line it belongs to."]
+    round: Annotated[int, "The round that made it."]
     problem_id: Annotated[str, "The problem whose tree it stands in."]
     checkpoint_id: Annotated[str, "The policy that proposed it."]
-    parent_id: Annotated[str, "Its parent; empty at the root."]
+    strategy: Annotated[str, "The search strategy and its budget."]
     depth: Annotated[int, "Steps from the root."]
     text: Annotated[str, "What this step adds to its parent's text. Untrusted."]
-    num_tokens: Annotated[int, "Tokens generated for it, discarded duplicates included."]
-    visits: Annotated[int, "How often the search went through it."]
+    stop_reason: Annotated[str, "step, where the answer may go on; else end, length or error."]
+    num_tokens: Annotated[int, "Tokens generated for it, those of duplicates included."]
+    draws: Annotated[int, "How often the policy wrote it here: 1, and a duplicate each time more."]
+    visits: Annotated[int, "How often a value was backed up to it."]
     value: Annotated[float, "Mean value backed up to it."]
-    prior: Annotated[float, "The policy's prior among its siblings."]
+    prior: Annotated[float, "The policy's prior among its siblings: its share of their length-normalised likelihoods."]
+    is_kept: Annotated[bool, "Whether it stands on the path to the search's first choice."]
     process_reward: Annotated[float | None, "Its process reward, where one was given."] = None
     created_at: Annotated[datetime, "When it was published."] = field(default_factory=now)
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 QUESTIONS_FOLDER = SQL_FOLDER / "questions"
-VIEWS = ("current_runs", "current_selections", "champions", "history")
+VIEWS = ("current_runs", "current_selections", "champions", "history", "searches")
 VIEWS_FILE = "views"
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Nodes of a parsed query that read. DuckDB calls `WITH a AS (COPY … TO …) SELECT …` a SELECT too."""

@@ -21,6 +21,7 @@ from storage.chance import known_chance, measure_chance
 from storage.curriculum import problems_of
 from storage.problems import ProblemSettings
 from storage.records import Evaluation, Outcome, Problem, Split, make_id, make_seed
+from tasks.choose import Thinking, choose
 from tasks.progress import Progress, report
 from tasks.stage import log, stage
 from tasks.turn import Turn
@@ -38,17 +39,23 @@ def evaluate(
     policy: PolicySettings,
     settings: EvaluationSettings,
     problems: ProblemSettings,
+    thinking: Thinking | None = None,
 ) -> Evaluation:
-    """Publish an evaluation and its outcomes, unless they are there; gives the evaluation."""
-    asked = json.dumps({**asdict(settings), "max_new_tokens": policy.max_new_tokens, "dtype": policy.dtype})
+    """Publish an evaluation and its outcomes, unless they are there; gives the evaluation.
+
+    It measures greedy answers, and samples beside; with `thinking` what a search comes to, and nothing beside.
+    Raises ValueError for a guide that reads the gold answer.
+    """
+    known = {**asdict(settings), "max_new_tokens": policy.max_new_tokens, "dtype": policy.dtype}
+    asked = json.dumps(known | ({"search": repr(thinking)} if thinking else {}))
     evaluation_id = make_id("evaluation", turn.line, checkpoint_id, split, asked)
     if not turn.lake.has("evaluations", evaluation_id):
         started = monotonic()
         asked_greedily = problems_of(turn.warehouse, split)
-        asked_by_samples = asked_greedily[: settings.pass_problems]
+        asked_by_samples = [] if thinking else asked_greedily[: settings.pass_problems]
         asking = Asking(total=len(asked_greedily) + len(asked_by_samples))
         with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
-            greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens)
+            greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens, thinking)
             sampled = asking.run(engine, SAMPLING, asked_by_samples, policy.max_new_tokens)
         turn.lake.publish(
             "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
@@ -61,7 +68,7 @@ def evaluate(
             run_id=turn.run_id,
             round=turn.round,
             split=split,
-            strategy=GREEDY.label,
+            strategy=thinking.label if thinking else GREEDY.label,
             settings=asked,
             chance=chance.uniform_play,
             brute_force=chance.brute_force,
@@ -88,15 +95,22 @@ class Answered(NamedTuple):
     problem: Problem
     completions: list[Completion]
     judgements: list[Judgement]
+    num_tokens: int
+    """All that was generated for them."""
 
     @property
     def num_solved(self) -> int:
         return sum(judgement.solved for judgement in self.judgements)
 
 
+def make_task(problem: Problem, max_new_tokens: int) -> Task:
+    """What to search, the same for every checkpoint."""
+    return Task(prompt=problem.prompt, seed=make_seed("evaluation", problem.problem_id), max_new_tokens=max_new_tokens)
+
+
 @dataclass
 class Asking:
-    """Asks a split's problems and tells how far it is; the solved share that it tells is of greedy answers."""
+    """Asks a split's problems and tells how far it is; the solved share that it tells is not of samples."""
 
     total: int
     done: int = 0
@@ -105,38 +119,35 @@ class Asking:
     tokens: int = 0
 
     def run(
-        self, engine: Engine, strategy: Strategy, problems: Sequence[Problem], max_new_tokens: int
+        self,
+        engine: Engine,
+        strategy: Strategy,
+        problems: Sequence[Problem],
+        max_new_tokens: int,
+        thinking: Thinking | None = None,
     ) -> list[Answered]:
-        """The answers to problems, in the problems' order whatever the engine's."""
-        searches = (
-            (
-                problem.problem_id,
-                strategy.search(
-                    Task(
-                        prompt=problem.prompt,
-                        seed=make_seed("evaluation", problem.problem_id),
-                        max_new_tokens=max_new_tokens,
-                    )
-                ),
-            )
-            for problem in problems
-        )
-        by_id = {problem.problem_id: problem for problem in problems}
-        found: dict[str, Answered] = {}
-        for finished in drive(searches, engine):
-            for problem_id, each in finished:
-                attempts = [(by_id[problem_id], completion) for completion in each.attempts]
-                found[problem_id] = Answered(by_id[problem_id], each.attempts, judge_completions(attempts))
-            self.count([found[problem_id] for problem_id, _ in finished], are_greedy=strategy is GREEDY)
-        return [found[problem.problem_id] for problem in problems]
+        """The answers to problems, in the problems' order whatever the engine's; one each where it thinks."""
+        strategy, guide = (thinking.strategy, thinking.open_guide()) if thinking else (strategy, None)
+        searches = ((problem, strategy.search(make_task(problem, max_new_tokens))) for problem in problems)
+        answered: dict[str, Answered] = {}
+        for finished in drive(searches, engine, guide):
+            for problem, found in finished:
+                attempts = found.attempts
+                if thinking:
+                    attempts = [attempts[choose(problem, attempts, thinking).place]]
+                judgements = judge_completions([(problem, attempt) for attempt in attempts])
+                answered[problem.problem_id] = Answered(problem, attempts, judgements, found.num_tokens)
+            newest = [answered[problem.problem_id] for problem, _ in finished]
+            self.count(newest, are_first=thinking is not None or strategy is GREEDY)
+        return [answered[problem.problem_id] for problem in problems]
 
-    def count(self, answered: Sequence[Answered], *, are_greedy: bool) -> None:
+    def count(self, answered: Sequence[Answered], *, are_first: bool) -> None:
         """Add to the counts and report them."""
         self.done += len(answered)
-        if are_greedy:
+        if are_first:
             self.solved += sum(a.num_solved for a in answered)
             self.tried += len(answered)
-        self.tokens += sum(len(c.token_ids) for a in answered for c in a.completions)
+        self.tokens += sum(answer.num_tokens for answer in answered)
         report(
             Progress(
                 stage="evaluate",
@@ -151,7 +162,7 @@ class Asking:
 
 def outcomes(evaluation_id: str, answered: Sequence[Answered], first_sample: int) -> Iterator[Outcome]:
     """A row an answer."""
-    for problem, completions, judgements in answered:
+    for problem, completions, judgements, _ in answered:
         for sample, (completion, judgement) in enumerate(zip(completions, judgements, strict=True), first_sample):
             yield Outcome(
                 evaluation_id=evaluation_id,
@@ -183,5 +194,5 @@ def measures(greedy: Sequence[Answered], sampled: Sequence[Answered]) -> dict[st
         "mean_tokens": fmean(len(answer.token_ids) for answer in answers),
         "truncated_share": fmean(answer.stop_reason == "length" for answer in answers),
         "entropy": -fmean(logprobs) if logprobs else None,
-        "num_tokens": sum(len(completion.token_ids) for completion in (*answers, *samples)),
+        "num_tokens": sum(answer.num_tokens for answer in (*greedy, *sampled)),
     }

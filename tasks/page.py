@@ -5,7 +5,7 @@ policy lets a browser load and run nothing. The same line gives the same page.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -68,6 +68,7 @@ def page(seen: Overview) -> str:
         filtered=by_round(seen.filtered, "reason"),
         reason_names=in_order(seen.filtered, "reason", REASONS),
         reasons=REASONS,
+        trees=list(planted(seen.trees)),
     )
 
 
@@ -116,6 +117,18 @@ def by_round(rows: Iterable[Row], name: str) -> dict[int, dict[str, Row]]:
     for row in rows:
         found.setdefault(row["round"], {})[row[name]] = row
     return found
+
+
+def planted(rows: Iterable[Row]) -> Iterator[Row]:
+    """The roots of trees, each step with its `children`, the most valued first."""
+    steps: dict[str, Row] = {}
+    for row in rows:  # parents come first
+        steps[row["step_id"]] = step = row | {"children": []}
+        if row["parent_id"] in steps:
+            steps[row["parent_id"]]["children"].append(step)
+    for step in steps.values():
+        step["children"].sort(key=lambda child: (-child["is_kept"], -child["value"], -child["visits"]))
+    return (step for step in steps.values() if not step["parent_id"])
 
 
 def in_order(rows: Iterable[Row], name: str, order: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Searches a shard of a round's problems with the champion; every attempt is kept, right or wrong."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -9,14 +9,15 @@ from models.policy.pool import borrowed_engine
 from models.policy.protocol import Completion
 from models.policy.settings import PolicySettings
 from models.reward.behaviours import recognise
-from models.reward.guidance import Verified
+from models.reward.guidance import GUIDES, Verified
 from models.reward.protocol import Judgement
 from models.search.driver import drive
-from models.search.protocol import Found, Strategy, Task
+from models.search.protocol import Found, Guide, Strategy, Task
 from models.search.settings import SearchSettings, open_strategy
+from models.search.tree import Node
 from storage.curriculum import problems_by_id
 from storage.history import shard_counts
-from storage.records import Draw, Problem, Trajectory, make_id, make_seed
+from storage.records import Draw, Problem, Step, Trajectory, make_id, make_seed
 from tasks.child import obey_parent
 from tasks.progress import Progress, check_stop, report
 from tasks.stage import log, stage
@@ -50,14 +51,21 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     started = monotonic()
     draws: list[Draw] = turn.lake.read("draws", turn.part)[shard.first : shard.last]
     problems = problems_by_id(turn.warehouse, [draw.problem_id for draw in draws])
-    searcher = Searcher(turn=turn, shard=shard, checkpoint_id=checkpoint_id, strategy=open_strategy(settings))
+    searcher = Searcher(
+        turn=turn,
+        shard=shard,
+        checkpoint_id=checkpoint_id,
+        strategy=open_strategy(settings),
+        guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
+    )
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
         tasks = [(problem, searcher.task(problem, policy)) for problem in problems]
         searches = ((problem, searcher.strategy.search(task)) for problem, task in tasks)
-        rows = [
-            row for finished in drive(searches, engine, searcher.guide) for row in searcher.record(finished, settings)
-        ]
-    turn.lake.publish("trajectories", key, rows)
+        for finished in drive(searches, engine, searcher.guide or searcher.verified):
+            searcher.record(finished, settings)
+    if searcher.steps:
+        turn.lake.publish("steps", key, searcher.steps)
+    turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()
 
@@ -83,12 +91,16 @@ class Searcher:
     shard: Shard
     checkpoint_id: str
     strategy: Strategy
-    guide: Verified = field(default_factory=Verified)
+    guide: Guide[Problem] | None
+    """What guides the search, where it is not the verifier."""
+    verified: Verified = field(default_factory=Verified)
     done: int = 0
     solved: int = 0
     """Problems with a right attempt."""
     attempts: int = 0
     tokens: int = 0
+    trajectories: list[Trajectory] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
     def task(self, problem: Problem, policy: PolicySettings) -> Task:
         """What to search, its noise keyed by run, round and problem."""
@@ -98,18 +110,20 @@ class Searcher:
             max_new_tokens=policy.max_new_tokens,
         )
 
-    def record(
-        self, finished: Sequence[tuple[Problem, Found]], settings: SearchSettings
-    ) -> Iterator[Trajectory]:
-        """The trajectories of finished searches."""
+    def record(self, finished: Sequence[tuple[Problem, Found]], settings: SearchSettings) -> None:
+        """Keep the trajectories and trees of finished searches, and report."""
         attempts = [(problem, completion) for problem, found in finished for completion in found.attempts]
         samples = [sample for _, found in finished for sample in range(len(found.attempts))]
         solved = set()
-        for (problem, completion), sample, judgement in zip(attempts, samples, self.guide.judge(attempts), strict=True):
+        for (problem, completion), sample, judgement in zip(
+            attempts, samples, self.verified.judge(attempts), strict=True
+        ):
             if judgement.solved:
                 solved.add(problem.problem_id)
-            self.tokens += len(completion.token_ids)
-            yield self.trajectory(problem, completion, sample, judgement, settings.temperature)
+            self.trajectories.append(self.trajectory(problem, completion, sample, judgement, settings.temperature))
+        for problem, found in finished:
+            self.tokens += found.num_tokens
+            self.steps += self.tree(problem, found)
         self.done += len(finished)
         self.solved += len(solved)
         self.attempts += len(attempts)
@@ -146,6 +160,41 @@ class Searcher:
             rewards=json.dumps({"outcome": float(judgement.solved)}),
             behaviours=recognise(completion.text),
         )
+
+    def tree(self, problem: Problem, found: Found) -> list[Step]:
+        """A search's tree as rows, parents first."""
+        if found.root is None:
+            return []
+        turn, strategy = self.turn, self.strategy.label
+        place = (turn.run_id, turn.round, problem.problem_id, strategy)
+        ids = {node: make_id("step", *place, number) for number, node in enumerate(found.root.walk())}
+        through: dict[Node, int] = {}
+        for sample, leaf in enumerate(found.leaves):
+            for node in (found.root, *leaf.path()):
+                through.setdefault(node, sample)
+        return [
+            Step(
+                step_id=step_id,
+                parent_id=ids[node.parent] if node.parent else "",
+                trajectory_id=make_id("trajectory", *place, through[node]) if node in through else "",
+                run_id=turn.run_id,
+                line=turn.line,
+                round=turn.round,
+                problem_id=problem.problem_id,
+                checkpoint_id=self.checkpoint_id,
+                strategy=strategy,
+                depth=len(node.path()),
+                text=node.text,
+                stop_reason=node.stop_reason,
+                num_tokens=node.num_tokens,
+                draws=node.draws,
+                visits=node.visits,
+                value=node.value,
+                prior=node.prior,
+                is_kept=through.get(node) == 0,
+            )
+            for node, step_id in ids.items()
+        ]
 
     def describe(self) -> str:
         """In words: `shard 2: 412 of 500 problems solved, 4,000 attempts, 91,234 tokens`."""

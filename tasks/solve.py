@@ -1,16 +1,14 @@
-"""Solves one typed problem with several attempts, and says how the answer was chosen. Keeps nothing."""
+"""Solves one typed problem by search, and says how the answer was chosen. Keeps nothing."""
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.policy.protocol import Completion, Engine
-from models.reward.math import find_answer
-from models.reward.outcome import is_whole, judge_completions
-from models.reward.verifier import reads_gold
-from models.search.best_of_n import GREEDY, BestOfN
+from models.policy.protocol import Engine
 from models.search.driver import drive
-from models.search.protocol import Task
+from models.search.protocol import Found, Task
+from models.search.tree import Node
 from storage.records import Problem, make_seed
+from tasks.choose import Thinking, choose
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,45 +17,47 @@ class Solution:
 
     answer: str
     text: str
+    steps: list[str]
+    """The text, step by step."""
     is_verified: bool
     """Whether the rules that the problem itself states accept it."""
     why: str
+    strategy: str
+    """With its budget, guide and choice."""
     num_samples: int
+    """Answers that came to their end."""
     num_tokens: int
+    """All that was generated."""
 
 
-def solve(problem: Problem, engine: Engine, *, num_samples: int, max_new_tokens: int) -> Solution:
-    """The best attempt: one that the rules of the game accept, else the most frequent answer. Reads no gold answer."""
-    strategy = GREEDY if num_samples == 1 else BestOfN(samples=num_samples, temperature=1.0)
+def solve(
+    problem: Problem,
+    engine: Engine,
+    thinking: Thinking,
+    *,
+    max_new_tokens: int,
+    on_step: Callable[[Node], None] = lambda root: None,
+) -> Solution:
+    """The chosen attempt. `on_step` is told the tree as it stands, after each step of the engine.
+
+    Raises ValueError for a guide that may not guide this.
+    """
     task = Task(prompt=problem.prompt, seed=make_seed("solve", problem.problem_id), max_new_tokens=max_new_tokens)
-    attempts = [c for done in drive([(0, strategy.search(task))], engine) for _, found in done for c in found.attempts]
-    answer, attempt, why, is_verified = (
-        choose_vote(attempts) if reads_gold(problem) else choose_legal(problem, attempts)
-    )
+    ended: list[tuple[Problem, Found]] = []
+    for finished in drive([(problem, thinking.strategy.search(task))], engine, thinking.open_guide()):
+        on_step(task.root)
+        ended += finished
+    ((_, found),) = ended
+    chosen = choose(problem, found.attempts, thinking)
+    attempt = found.attempts[chosen.place]
+    steps = [step.text for step in found.leaves[chosen.place].path()] if found.leaves else [attempt.text]
     return Solution(
-        answer=answer,
+        answer=chosen.answer,
         text=attempt.text,
-        is_verified=is_verified,
-        why=why,
-        num_samples=len(attempts),
-        num_tokens=sum(len(attempt.token_ids) for attempt in attempts),
+        steps=[step for step in steps if step],
+        is_verified=chosen.is_verified,
+        why=chosen.why,
+        strategy=thinking.label,
+        num_samples=len(found.attempts),
+        num_tokens=found.num_tokens,
     )
-
-
-def choose_legal(problem: Problem, attempts: list[Completion]) -> tuple[str, Completion, str, bool]:
-    """An attempt that the rules accept, else the first."""
-    judgements = judge_completions([(problem, attempt) for attempt in attempts])
-    legal = [index for index, judgement in enumerate(judgements) if judgement.solved]
-    chosen = legal[0] if legal else 0
-    why = f"the rules of the game accept {len(legal)} of {len(attempts)} attempts" + (
-        "" if legal else "; this is the first"
-    )
-    return judgements[chosen].answer, attempts[chosen], why, bool(legal)
-
-
-def choose_vote(attempts: list[Completion]) -> tuple[str, Completion, str, bool]:
-    """The most frequent answer among those that were ended, else the first attempt's."""
-    answers = [find_answer(attempt.text) for attempt in attempts]
-    votes = Counter(answer for answer, attempt in zip(answers, attempts, strict=True) if is_whole(attempt) and answer)
-    answer, num = votes.most_common(1)[0] if votes else (answers[0], 0)
-    return answer, attempts[answers.index(answer)], f"{num} of {len(attempts)} attempts agree; not verified", False

@@ -1,12 +1,19 @@
 """What guides a search: what answers are worth to it, finished or not, and whether saying so reads the gold answer."""
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from models.policy.protocol import Completion
-from models.reward.outcome import judge_completions
+from models.reward.math import find_answer
+from models.reward.outcome import is_whole, judge_completions
 from models.reward.protocol import Judgement
 from models.reward.verifier import reads_gold
+from models.search.protocol import Guide
 from storage.records import Problem
+
+SURE = 0.999
+"""The most that a guide says which cannot know: 1 is for a right answer."""
 
 
 class Verified:
@@ -46,3 +53,47 @@ class Rules(Verified):
                     f"{problem.verifier} reads the gold answer, which may guide training alone"
                 )
         return super().judge(attempts)
+
+
+class Likelihood:
+    """What the policy itself thinks: the geometric mean of its tokens' probabilities, never quite 1."""
+
+    reads_gold = False
+
+    def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
+        """Above 0 and below 1, for finished answers and unfinished ones; 0 where nothing was written."""
+        return [_likelihood(answer.logprobs) for _, answer in asked]
+
+
+def _likelihood(logprobs: Sequence[float]) -> float:
+    return min(math.exp(sum(logprobs) / len(logprobs)), SURE) if logprobs else 0.0
+
+
+class Agreement:
+    """Self-consistency (Wang et al. 2022): the share of a problem's finished answers so far that agree."""
+
+    reads_gold = False
+
+    def __init__(self) -> None:
+        self._votes: dict[str, Counter[str]] = {}
+
+    def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
+        """The vote that each finished answer joins, never quite 1; unfinished ones, and none, are worth 0."""
+        return [self._vote(problem, answer) for problem, answer in asked]
+
+    def _vote(self, problem: Problem, answer: Completion) -> float:
+        found = find_answer(answer.text) if is_whole(answer) else ""
+        if not found:
+            return 0.0
+        votes = self._votes.setdefault(problem.problem_id, Counter())
+        votes[found] += 1
+        return min(votes[found] / votes.total(), SURE)
+
+
+GUIDES: dict[str, Callable[[], Guide[Problem]]] = {
+    "verifier": Verified,
+    "rules": Rules,
+    "likelihood": Likelihood,
+    "agreement": Agreement,
+}
+"""Name to guide."""

@@ -41,7 +41,7 @@ class Beam:
 
     def search(self, task: Task) -> Search:
         """Beams from the root to their ends, again and again until the budget is spent."""
-        root, account, leaves = Node(), self.budget.open(), dict[Node, None]()
+        root, account, leaves = task.root, self.budget.open(), dict[Node, None]()
         num_right = prompt_tokens = 0
         beams: list[Node] = []
         while not root.is_closed and not (self.enough and num_right >= self.enough):
@@ -110,9 +110,7 @@ def _families(nodes: Sequence[Node]) -> dict[Node | None, list[Node]]:
     return families
 
 
-def _judge(
-    grown: Sequence[Node], seed: int, prompt_tokens: int
-) -> Generator[Continue | Value, Sequence[Any], Worths]:
+def _judge(grown: Sequence[Node], seed: int, prompt_tokens: int) -> Generator[Continue | Value, Sequence[Any], Worths]:
     """What each distinct step is worth, backed up to it and all above it."""
     nodes = list(dict.fromkeys(grown))
     worths = yield from value([node.answer(seed, prompt_tokens) for node in nodes])

@@ -47,7 +47,7 @@ class MCTS:
 
     def search(self, task: Task) -> Search:
         """Select, expand, evaluate and back up, until the budget is spent or nothing new is to be had."""
-        root, account, leaves = Node(), self.budget.open(), list[Node]()
+        root, account, leaves = task.root, self.budget.open(), list[Node]()
         num_right, prompt_tokens = 0, 0
         while not root.is_closed and not (self.enough and num_right >= self.enough):
             node = self._select(root)

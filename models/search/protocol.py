@@ -39,6 +39,13 @@ class Found:
     leaves: list[Node] = field(default_factory=list)
     """Each attempt's leaf in it."""
 
+    @property
+    def num_tokens(self) -> int:
+        """All that was generated, kept or not."""
+        if self.root is None:
+            return sum(len(attempt.token_ids) for attempt in self.attempts)
+        return sum(node.num_tokens for node in self.root.walk())
+
 
 Search = Generator[Continue | Value, Sequence[Any], Found]
 """Yields what it asks, is sent a reply for each in order, and returns what it found."""
@@ -85,6 +92,8 @@ class Task:
     seed: int
     """Keys all noise of the search, so that it does not depend on batches or shards."""
     max_new_tokens: int
+    root: Node = field(default_factory=Node)
+    """Where a tree grows, for who wants to see it grow."""
 
 
 class Strategy(Protocol):

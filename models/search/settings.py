@@ -1,10 +1,13 @@
-"""What may be chosen about search, and the table from a strategy's name to the strategy."""
+"""What may be chosen about search, and the table from a strategy's name to the strategy. Imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from models.search.beam import Beam
 from models.search.best_of_n import WAVE, BestOfN
+from models.search.budget import Budget
+from models.search.mcts import MCTS
 from models.search.protocol import Strategy
 
 
@@ -12,29 +15,75 @@ from models.search.protocol import Strategy
 class SearchSettings:
     """How rounds search: `SearchSettings(strategy="best_of_n", samples=8)`."""
 
-    strategy: Annotated[Literal["best_of_n"], "How a problem is searched."] = "best_of_n"
-    samples: Annotated[int, "Most attempts at a problem in a round."] = 16
-    enough: Annotated[int, "Right attempts after which a problem gets no more (it looks every 4); 0: all are made."] = 0
-    temperature: Annotated[float, "Sampling temperature of the attempts."] = 0.7
+    strategy: Annotated[Literal["best_of_n", "mcts", "beam", "dvts"], "How a problem is searched."] = "best_of_n"
+    temperature: Annotated[float, "Sampling temperature of the attempts, or of a tree's steps."] = 0.7
+    enough: Annotated[int, "Right attempts that end a problem's search (best_of_n looks every 4); 0: none do."] = 0
+    samples: Annotated[int, "best_of_n: most attempts at a problem in a round."] = 16
+    tokens: Annotated[int, "Trees: most tokens generated for a problem, duplicates and all."] = 600
+    boundary: Annotated[str | int, "Trees: where a step ends, after this text or after so many tokens."] = ";"
+    guide: Annotated[
+        Literal["verifier", "rules", "likelihood", "agreement"],
+        "Trees: what says how good an answer is; verifier may read the gold answer, the others do not.",
+    ] = "verifier"
+    exploration: Annotated[float, "mcts: what an uncertain step is worth beside a good one (PUCT's c)."] = 1.25
+    widening: Annotated[float, "mcts: a step has at most its visits to this power of next steps."] = 0.5
+    width: Annotated[int, "beam, dvts: unfinished answers that are kept at each depth."] = 4
+    expansion: Annotated[int, "beam, dvts: next steps that are tried of each."] = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}; expected at least 1")
+        for name in ("samples", "tokens", "width", "expansion"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.enough < 0:
             raise ValueError(f"enough is {self.enough}; expected a number of right attempts, or 0 to make all")
-        if self.enough > (last_look := (self.samples - 1) // WAVE * WAVE):
+        last_look = (self.samples - 1) // WAVE * WAVE
+        if self.strategy == "best_of_n" and self.enough > last_look:
             raise ValueError(
                 f"enough is {self.enough} and would do nothing: of {self.samples} samples, {last_look} are made by the "
                 "last look; raise samples, or lower enough"
             )
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; expected more than 0: attempts must differ to teach")
+        if not self.boundary or (isinstance(self.boundary, int) and self.boundary < 0):
+            raise ValueError(f"boundary is {self.boundary!r}; expected a text that ends steps, or a number of tokens")
+        if self.exploration < 0:
+            raise ValueError(f"exploration is {self.exploration}; expected 0 or more")
+        if not 0 <= self.widening <= 1:
+            raise ValueError(f"widening is {self.widening}; expected 0, one next step, to 1, as many as visits")
+
+
+def _mcts(settings: SearchSettings) -> Strategy:
+    return MCTS(
+        budget=Budget(tokens=settings.tokens),
+        boundary=settings.boundary,
+        temperature=settings.temperature,
+        exploration=settings.exploration,
+        widening=settings.widening,
+        enough=settings.enough,
+    )
+
+
+def _beam(settings: SearchSettings) -> Strategy:
+    return Beam(
+        budget=Budget(tokens=settings.tokens),
+        boundary=settings.boundary,
+        temperature=settings.temperature,
+        width=settings.width,
+        expansion=settings.expansion,
+        is_diverse=settings.strategy == "dvts",
+        enough=settings.enough,
+    )
+
+
+def _best_of_n(settings: SearchSettings) -> Strategy:
+    return BestOfN(samples=settings.samples, temperature=settings.temperature, enough=settings.enough)
 
 
 STRATEGIES: dict[str, Callable[[SearchSettings], Strategy]] = {
-    "best_of_n": lambda settings: BestOfN(
-        samples=settings.samples, temperature=settings.temperature, enough=settings.enough
-    ),
+    "best_of_n": _best_of_n,
+    "mcts": _mcts,
+    "beam": _beam,
+    "dvts": _beam,
 }
 """Name to strategy."""
 

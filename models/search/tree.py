@@ -26,6 +26,8 @@ class Node:
     """The answer's tokens up to here, its own among them."""
     num_tokens: int = 0
     """Tokens generated for it: its own, and those of duplicates."""
+    draws: int = 0
+    """How often the policy wrote it: 1, and a duplicate each time more."""
     visits: int = 0
     total: float = 0.0
     """Sum of the values backed up to it."""
@@ -44,6 +46,14 @@ class Node:
     def likelihood(self) -> float:
         """Length-normalised: the geometric mean of its tokens' probabilities, 0 for none."""
         return math.exp(sum(self.logprobs) / len(self.logprobs)) if self.logprobs else 0.0
+
+    @property
+    def prior(self) -> float:
+        """The policy's prior: its likelihood's share among its siblings'; 1 for the root."""
+        if self.parent is None:
+            return 1.0
+        siblings = sum(sibling.likelihood for sibling in self.parent.children.values())
+        return self.likelihood / siblings if siblings else 1.0
 
     @property
     def unseen(self) -> float:
@@ -94,6 +104,7 @@ class Node:
                 piece.text, tuple(completion.token_ids[first:end]), tuple(completion.logprobs[first:end]), reason
             )
             node.num_tokens += piece.num_tokens
+            node.draws += 1
             first = end
         return node
 

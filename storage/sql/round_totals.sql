@@ -21,5 +21,5 @@ SELECT
     (SELECT count(*) FROM attempts) AS num_trajectories,
     coalesce((SELECT avg(is_solved::INTEGER) FROM by_problem), 0) AS solved_share,
     (SELECT count(*) FROM decided WHERE kept) AS num_selected,
-    (SELECT coalesce(sum(num_tokens), 0) FROM attempts)::BIGINT
+    (SELECT coalesce(sum(num_tokens), 0) FROM searches WHERE run_id = $run_id AND round = $round)::BIGINT
         + (SELECT coalesce(sum(num_tokens), 0) FROM evaluated)::BIGINT AS num_tokens

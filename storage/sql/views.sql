@@ -70,3 +70,55 @@ COMMENT ON COLUMN history.truncated_share IS 'Share of answers cut off at the to
 COMMENT ON COLUMN history.entropy IS 'Mean -log p of sampled tokens at temperature 1, nats a token.';
 COMMENT ON COLUMN history.chance IS 'Solved by uniform legal play on the same problems (Countdown).';
 COMMENT ON COLUMN history.brute_force IS 'Mean complete walks that trying everything in order needs (Countdown).';
+
+CREATE VIEW searches AS
+WITH attempted AS (
+    SELECT
+        run_id, line, round, problem_id, checkpoint_id, strategy,
+        count(*) AS num_attempts,
+        count(*) FILTER (WHERE solved) AS num_solved,
+        bool_or(solved AND sample = 0) AS first_solved,
+        sum(num_tokens)::BIGINT AS num_tokens
+    FROM trajectories
+    GROUP BY ALL
+),
+families AS (
+    SELECT parent_id, count(*) AS num_children FROM steps WHERE parent_id <> '' GROUP BY parent_id
+),
+grown AS (
+    SELECT
+        run_id, round, problem_id, strategy,
+        count(*) - 1 AS num_steps,
+        max(depth) AS depth,
+        max(num_children) AS width,
+        sum(greatest(draws - 1, 0))::BIGINT AS num_duplicates,
+        sum(num_tokens)::BIGINT AS num_tokens
+    FROM steps
+    LEFT JOIN families ON families.parent_id = steps.step_id
+    GROUP BY ALL
+)
+SELECT
+    attempted.* EXCLUDE (num_tokens),
+    coalesce(grown.num_tokens, attempted.num_tokens) AS num_tokens,
+    grown.num_steps,
+    grown.depth,
+    grown.width,
+    grown.num_duplicates
+FROM attempted
+LEFT JOIN grown USING (run_id, round, problem_id, strategy);
+
+COMMENT ON VIEW searches IS 'One row a problem searched in a round: what was found, and at what cost.';
+COMMENT ON COLUMN searches.run_id IS 'The run.';
+COMMENT ON COLUMN searches.line IS 'The line.';
+COMMENT ON COLUMN searches.round IS 'The round; 0 is before the first round (preflight).';
+COMMENT ON COLUMN searches.problem_id IS 'The problem.';
+COMMENT ON COLUMN searches.checkpoint_id IS 'The policy that searched.';
+COMMENT ON COLUMN searches.strategy IS 'The search strategy and its budget.';
+COMMENT ON COLUMN searches.num_attempts IS 'Trajectories it made.';
+COMMENT ON COLUMN searches.num_solved IS 'Those that solve the problem.';
+COMMENT ON COLUMN searches.first_solved IS 'Whether its first choice does.';
+COMMENT ON COLUMN searches.num_tokens IS 'Tokens generated; what trajectories of a tree share is counted once, duplicates are counted.';
+COMMENT ON COLUMN searches.num_steps IS 'Distinct steps of its tree; null where it grew none.';
+COMMENT ON COLUMN searches.depth IS 'Most steps from the root of its tree.';
+COMMENT ON COLUMN searches.width IS 'Most distinct steps after one step.';
+COMMENT ON COLUMN searches.num_duplicates IS 'Steps that were written again where they stood already.';

@@ -4,6 +4,7 @@ SELECT
     evaluations.created_at,
     checkpoints.round AS made_in_round,
     checkpoints.checkpoint_id,
+    evaluations.strategy,
     evaluations.accuracy,
     evaluations.low,
     evaluations.high,

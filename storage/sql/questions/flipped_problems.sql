@@ -11,7 +11,7 @@ answers AS (
     SELECT evaluations.checkpoint_id, outcomes.problem_id, outcomes.solved, outcomes.text
     FROM outcomes
     JOIN evaluations USING (evaluation_id)
-    WHERE evaluations.split = 'benchmark' AND outcomes.sample = 0
+    WHERE evaluations.split = 'benchmark' AND evaluations.strategy = 'greedy' AND outcomes.sample = 0
 )
 SELECT DISTINCT
     problems.question,

@@ -3,8 +3,8 @@
 SELECT
     round,
     sum(num_tokens)::BIGINT AS tokens,
-    count(DISTINCT problem_id) FILTER (WHERE solved) AS solved_problems,
-    sum(num_tokens) / nullif(count(DISTINCT problem_id) FILTER (WHERE solved), 0) AS tokens_a_solved_problem
-FROM trajectories
+    count(*) FILTER (WHERE num_solved > 0) AS solved_problems,
+    sum(num_tokens) / nullif(count(*) FILTER (WHERE num_solved > 0), 0) AS tokens_a_solved_problem
+FROM searches
 GROUP BY round
 ORDER BY round

@@ -12,7 +12,7 @@ timed AS (
 ),
 counted AS (  -- those of round 0's search are the preflight's
     SELECT round, 'search' AS stage, num_tokens
-    FROM trajectories
+    FROM searches
     SEMI JOIN closed USING (run_id, round)
     WHERE line = $line
     UNION ALL

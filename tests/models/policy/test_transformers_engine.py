@@ -1,5 +1,6 @@
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,3 +228,68 @@ def test_bfloat16_answers_too(policy: Policy) -> None:
     answers = complete(Policy(model, policy.tokenizer), samples(4), max_rows=8)
     assert len(answers) == 16
     assert all(answer.stop_reason in ("end", "length") and answer.token_ids for answer in answers)
+
+
+def test_a_boundary_divides_an_answer_into_steps(policy: Policy) -> None:
+    plain = [Request(prompt=PROMPTS[0], seed=seed, temperature=2.5, max_new_tokens=50) for seed in range(40)]
+    whole = complete(policy, plain)
+    divided = complete(policy, [replace(request, boundary="1") for request in plain])
+    assert [(answer.text, answer.token_ids, answer.logprobs) for answer in divided] == [
+        (answer.text, answer.token_ids, answer.logprobs) for answer in whole
+    ]
+    assert all(answer.pieces == [] for answer in whole)
+    for answer in divided:
+        assert "".join(piece.text for piece in answer.pieces) == answer.text
+        assert sum(piece.num_tokens for piece in answer.pieces) == len(answer.token_ids)
+        assert all(piece.text.endswith("1") and piece.text.count("1") == 1 for piece in answer.pieces[:-1])
+        assert answer.pieces[-1].text.count("1") <= 1
+    assert max(len(answer.pieces) for answer in divided) > 2
+
+
+@pytest.mark.parametrize(("boundary", "num_steps"), [("1", 1), ("1", 2), (3, 1), (3, 4)])
+def test_it_stops_after_the_steps_that_were_asked_for(policy: Policy, boundary: str | int, num_steps: int) -> None:
+    engine = TransformersEngine(policy.model, policy.tokenizer)
+    engine.end_ids = ()
+    requests = [Request(prompt=PROMPTS[i % 4], seed=i, temperature=1.5, max_new_tokens=40) for i in range(12)]
+    whole = drain(engine, [replace(request, boundary=boundary) for request in requests])
+    short = drain(engine, [replace(request, boundary=boundary, max_steps=num_steps) for request in requests])
+    for answer, uncut in zip(short, whole, strict=True):
+        assert answer.pieces == uncut.pieces[:num_steps]
+        assert answer.token_ids == uncut.token_ids[: len(answer.token_ids)]
+        last = answer.pieces[-1]
+        is_whole = last.num_tokens == boundary if isinstance(boundary, int) else last.text.endswith(boundary)
+        is_done = is_whole and len(answer.pieces) == num_steps
+        assert answer.stop_reason == ("step" if is_done else "length")
+        assert is_done or len(answer.token_ids) == 40
+
+
+def test_a_step_goes_on_as_the_uninterrupted_text(policy: Policy) -> None:
+    request = Request(prompt=PROMPTS[0], seed=5, temperature=1.5, max_new_tokens=40, boundary="1")
+    (whole,) = complete(policy, [request])
+    tokens: list[int] = []
+    while len(tokens) < len(whole.token_ids):
+        (step,) = complete(
+            policy, [replace(request, prefix=tuple(tokens), max_new_tokens=40 - len(tokens), max_steps=1)]
+        )
+        assert len(step.pieces) == 1
+        tokens += step.token_ids
+    assert tokens == whole.token_ids
+
+
+def test_an_end_mark_after_a_boundary_is_a_piece_of_its_own(policy: Policy) -> None:
+    request = Request(prompt=PROMPTS[0], temperature=0.0, max_new_tokens=9, boundary=1)
+    favourite = complete(policy, [request])[0]
+    engine = TransformersEngine(policy.model, policy.tokenizer)
+    engine.end_ids = (favourite.token_ids[1],)
+    (answer,) = drain(engine, [request])
+    assert [piece.num_tokens for piece in answer.pieces] == [1, 1] and answer.pieces[-1].text == ""
+    assert (answer.stop_reason, answer.text) == ("end", answer.pieces[0].text)
+
+
+def test_a_boundary_may_be_several_tokens(policy: Policy) -> None:
+    requests = [
+        Request(prompt=PROMPTS[0], seed=seed, temperature=2.5, max_new_tokens=50, boundary="11") for seed in range(60)
+    ]
+    pieces = [piece.text for answer in complete(policy, requests) for piece in answer.pieces[:-1]]
+    assert pieces
+    assert all(text.endswith("11") and text.count("11") == 1 for text in pieces)

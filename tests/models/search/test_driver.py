@@ -121,9 +121,7 @@ def test_no_searches_finish_at_once() -> None:
 
 
 def test_searches_with_one_key_each_finish() -> None:
-    finished = [
-        *flat(drive([("same", wander(5)), ("same", wander(7))], ScriptedEngine(3)))
-    ]
+    finished = [*flat(drive([("same", wander(5)), ("same", wander(7))], ScriptedEngine(3)))]
     assert sorted(finished, key=lambda pair: len(pair[1])) == sorted(
         [("same", wander_by_hand(5)), ("same", wander_by_hand(7))], key=lambda pair: len(pair[1])
     )

@@ -91,7 +91,9 @@ def test_the_prior_is_the_length_normalised_likelihood() -> None:
     assert strategy._select(root) is long
 
 
-@pytest.mark.parametrize(("visits", "num_children", "widens"), [(1, 1, False), (4, 1, True), (4, 2, False), (9, 2, True)])
+@pytest.mark.parametrize(
+    ("visits", "num_children", "widens"), [(1, 1, False), (4, 1, True), (4, 2, False), (9, 2, True)]
+)
 def test_a_node_widens_with_the_root_of_its_visits(visits: int, num_children: int, widens: bool) -> None:
     root = Node()
     for index in range(num_children):
@@ -154,9 +156,7 @@ class Slow:
         while not self.closed("") and spent < self.s.budget.tokens and not (self.s.enough and right >= self.s.enough):
             text = self.select()
             limit = min(task.max_new_tokens - len(text), self.s.budget.tokens - spent)
-            completion = self.policy.answer(
-                self.s._request(task, Node(prefix=tuple(map(ord, text))), number, limit)
-            )
+            completion = self.policy.answer(self.s._request(task, Node(prefix=tuple(map(ord, text))), number, limit))
             number, spent, first, path = number + 1, spent + len(completion.token_ids), 0, [""]
             for index in range(len(text)):
                 if text[index] == ";":

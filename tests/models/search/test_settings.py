@@ -1,8 +1,13 @@
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from models.reward.guidance import GUIDES
+from models.search.beam import Beam
 from models.search.best_of_n import BestOfN
+from models.search.budget import Budget
+from models.search.mcts import MCTS
 from models.search.settings import STRATEGIES, SearchSettings, open_strategy
 
 
@@ -13,6 +18,19 @@ def test_every_name_has_a_strategy_and_every_strategy_a_name() -> None:
 def test_the_settings_open_their_strategy() -> None:
     settings = SearchSettings(strategy="best_of_n", samples=8, enough=3, temperature=0.5)
     assert open_strategy(settings) == BestOfN(samples=8, temperature=0.5, enough=3)
+    settings = SearchSettings(strategy="mcts", tokens=300, boundary="\n\n", exploration=2.0, widening=0.3, enough=3)
+    assert open_strategy(settings) == MCTS(
+        budget=Budget(tokens=300), boundary="\n\n", temperature=0.7, exploration=2.0, widening=0.3, enough=3
+    )
+    settings = SearchSettings(strategy="dvts", tokens=300, boundary=20, width=8, expansion=2)
+    assert open_strategy(settings) == Beam(
+        budget=Budget(tokens=300), boundary=20, temperature=0.7, width=8, expansion=2, is_diverse=True, enough=0
+    )
+    assert open_strategy(replace(settings, strategy="beam")) == replace(open_strategy(settings), is_diverse=False)  # type: ignore[type-var]
+
+
+def test_every_guide_that_can_be_named_is_there() -> None:
+    assert set(get_args(get_type_hints(SearchSettings)["guide"])) == set(GUIDES)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +42,12 @@ def test_the_settings_open_their_strategy() -> None:
         ({"samples": 4, "enough": 1}, "would do nothing: of 4 samples, 0 are made by the last look"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"temperature": -1.0}, "-1.0"),
+        ({"tokens": 0}, "tokens is 0"),
+        ({"width": 0}, "width is 0"),
+        ({"boundary": ""}, "boundary is ''; expected a text that ends steps, or a number of tokens"),
+        ({"boundary": -3}, "boundary is -3"),
+        ({"exploration": -0.1}, "exploration is -0.1"),
+        ({"widening": 1.5}, "widening is 1.5; expected 0, one next step, to 1, as many as visits"),
     ],
 )
 def test_settings_that_cannot_teach_are_refused(changes: dict[str, Any], message: str) -> None:

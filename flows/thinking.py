@@ -1,0 +1,38 @@
+"""How to think about what is solved or measured, as a person asks for it."""
+
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from flows.config import Config
+from models.search.best_of_n import GREEDY
+from models.search.settings import open_strategy
+from storage.records import Problem
+from tasks.choose import Thinking, default_guide
+
+TEMPERATURE = 1.0
+"""Of all that is tried."""
+
+
+class Search(NamedTuple):
+    """How to think about what is solved or measured, as it is asked for on the command line."""
+
+    strategy: Literal["best_of_n", "mcts", "beam", "dvts"]
+    samples: int
+    tokens: int
+    guide: str | None
+    """None: what the problem allows."""
+    choice: str
+
+    def open(self, config: Config, problem: Problem) -> Thinking:
+        """The strategy, its steps as configured, and what guides and chooses."""
+        ends = 0 if self.strategy == "best_of_n" else 1
+        settings = replace(
+            config.search,
+            strategy=self.strategy,
+            samples=self.samples,
+            tokens=self.tokens,
+            temperature=TEMPERATURE,
+            enough=ends,
+        )
+        strategy = GREEDY if self.strategy == "best_of_n" and self.samples == 1 else open_strategy(settings)
+        return Thinking(strategy, self.guide or default_guide(problem), self.choice)

@@ -1,0 +1,77 @@
+"""Beams by hand, with a policy that is a table."""
+
+from collections.abc import Callable
+
+import pytest
+
+from models.policy.protocol import Completion
+from models.search.beam import Beam
+from models.search.budget import Budget
+from models.search.driver import drive
+from models.search.protocol import Found, Task
+from tests.models.search.scripted import Table, TablePolicy
+
+WIDE: Table = {
+    "": {"a;": 0.25, "b;": 0.25, "c;": 0.25, "d;": 0.25},
+    **{step: {f"{step[0]}{last}$": 0.25 for last in "1234"} for step in ("a;", "b;", "c;", "d;")},
+}
+
+
+class Worth:
+    reads_gold = False
+
+    def __init__(self, worth: Callable[[str], float]) -> None:
+        self.worth = worth
+        self.asked: list[list[str]] = []
+
+    def values(self, asked: list[tuple[int, Completion]]) -> list[float]:
+        self.asked.append([answer.text for _, answer in asked])
+        return [self.worth(answer.text) for _, answer in asked]
+
+
+def run(strategy: Beam, worth: Callable[[str], float], table: Table = WIDE, seed: int = 1) -> tuple[Found, Worth]:
+    guide = Worth(worth)
+    task = Task(prompt="p", seed=seed, max_new_tokens=40)
+    ((_, found),) = [pair for batch in drive([(0, strategy.search(task))], TablePolicy(table), guide) for pair in batch]
+    return found, guide
+
+
+def test_a_beam_keeps_the_most_valued_steps_of_all() -> None:
+    # 3 beams x 4: twelve first steps, of which b, c and d are worth most; twelve second steps, none of them after a.
+    found, guide = run(
+        Beam(budget=Budget(nodes=24), boundary=";", width=3, expansion=4), lambda text: ord(text[0]) / 200
+    )
+    assert set(guide.asked[0]) == {"a;", "b;", "c;", "d;"} and len(guide.asked[0]) == 4
+    assert {text[:2] for text in guide.asked[1]} == {"b;", "c;", "d;"}
+    assert found.attempts[0].text.startswith("d;")
+    assert [leaf.value for leaf in found.leaves] == sorted((leaf.value for leaf in found.leaves), reverse=True)
+
+
+def test_diverse_beams_keep_a_subtree_each() -> None:
+    found, guide = run(
+        Beam(budget=Budget(nodes=16), boundary=";", width=2, expansion=4, is_diverse=True),
+        lambda text: ord(text[0]) / 200,
+    )
+    first = list(guide.asked[0])
+    groups = [first[0::2], first[1::2]]  # as they were found, dealt out in turn
+    assert {text[:2] for text in guide.asked[1]} == {max(group) for group in groups}
+    assert found.root is not None
+
+
+def test_what_budget_is_left_begins_new_beams_in_the_same_tree() -> None:
+    found, guide = run(Beam(budget=Budget(tokens=400), boundary=";", width=1, expansion=2), lambda text: 0.0)
+    assert len(guide.asked) > 4
+    assert found.root is not None and len(found.root.children) > 2
+    assert found.num_tokens <= 400
+
+
+@pytest.mark.parametrize("is_diverse", [False, True])
+def test_enough_right_answers_end_it(is_diverse: bool) -> None:
+    strategy = Beam(budget=Budget(tokens=4000), boundary=";", is_diverse=is_diverse)
+    found, _ = run(strategy, lambda text: float(len(text) > 2))
+    assert found.num_tokens < 200 and found.attempts[0].text
+
+
+def test_labels_name_width_and_budget() -> None:
+    assert Beam(budget=Budget(tokens=600), boundary=";").label == "beam(4, 600 tokens)"
+    assert Beam(budget=Budget(nodes=9), boundary=";", width=2, is_diverse=True).label == "dvts(2, 9 nodes)"
