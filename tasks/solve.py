@@ -42,10 +42,13 @@ def solve(
 
     Raises ValueError for a guide that may not guide this.
     """
-    task = Task(prompt=problem.prompt, seed=make_seed("solve", problem.problem_id), max_new_tokens=max_new_tokens)
+    root = Node()
+    task = Task(
+        prompt=problem.prompt, seed=make_seed("solve", problem.problem_id), max_new_tokens=max_new_tokens, root=root
+    )
     ended: list[tuple[Problem, Found]] = []
     for finished in drive([(problem, thinking.strategy.search(task))], engine, thinking.open_guide()):
-        on_step(task.root)
+        on_step(root)
         ended += finished
     ((_, found),) = ended
     chosen = choose(problem, found.attempts, thinking)

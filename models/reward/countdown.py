@@ -80,6 +80,19 @@ def read_rules(data: str) -> tuple[tuple[int, ...], int]:
     return tuple(rules["numbers"]), rules["target"]
 
 
+def may_hold(problem: Problem, text: str) -> bool:
+    """Whether an unfinished answer breaks no rule up to here, as far as it can be read."""
+    try:
+        steps = [STEP.fullmatch(piece) for piece in split_steps(spell_plainly(text.rpartition("!")[2]))]
+        if all(steps):
+            follow([step.groups("") for step in steps if step], read_rules(problem.data)[0])
+    except Unparsed:
+        return True
+    except Broken:
+        return False
+    return True
+
+
 def judge(numbers: tuple[int, ...], target: int, text: str) -> Judgement:
     """Whether the text makes the target of the numbers: `judge((4, 26, 7), 15, "(26-4)-7")`."""
     attempt = find_attempt(text)
@@ -164,7 +177,15 @@ def given_terms(numbers: tuple[int, ...]) -> tuple[Term, ...]:
 
 
 def follow_chain(steps: Sequence[tuple[str, ...]], numbers: tuple[int, ...]) -> Term:
-    """Take each step with the numbers at hand; the one term left at the end has used them all."""
+    """The one term that is left after all steps, which has used all numbers."""
+    pool = follow(steps, numbers)
+    if len(pool) != 1:
+        raise Broken
+    return pool[0]
+
+
+def follow(steps: Sequence[tuple[str, ...]], numbers: tuple[int, ...]) -> list[Term]:
+    """Take each step with the numbers at hand; gives what is left."""
     pool = list(given_terms(numbers))
     last: tuple[Value, ...] = ()
     for check, left, operator, right, result, rest in steps:
@@ -178,9 +199,7 @@ def follow_chain(steps: Sequence[tuple[str, ...]], numbers: tuple[int, ...]) -> 
             raise Broken
         if rest and not is_rest(rest, pool):
             raise Broken
-    if len(pool) != 1:
-        raise Broken
-    return pool[0]
+    return pool
 
 
 def read_value(text: str) -> Value:

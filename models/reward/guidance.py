@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from models.policy.protocol import Completion
+from models.reward.countdown import may_hold
 from models.reward.math import find_answer
 from models.reward.outcome import is_whole, judge_completions
 from models.reward.protocol import Judgement
@@ -16,8 +17,15 @@ SURE = 0.999
 """The most that a guide says which cannot know: 1 is for a right answer."""
 
 
+UNKNOWN = 0.5
+"""Of an unfinished answer, where all that can be said is that something may come of it."""
+
+STEP_RULES: dict[str, Callable[[Problem, str], bool]] = {"countdown": may_hold}
+"""Verifier to whether an unfinished answer keeps its problem's rules; other answers are read at their end."""
+
+
 class Verified:
-    """The verifier as a guide: an answer is worth 1 if it solves its problem, else 0.
+    """The verifier as a guide: an answer is worth 1 if it solves its problem, else 0; an unfinished one UNKNOWN or 0.
 
     It judges no answer twice, so that who makes records of them asks it too.
     """
@@ -28,8 +36,14 @@ class Verified:
         self._known: dict[tuple[str, str, str], Judgement] = {}
 
     def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
-        """1 or 0 for each answer."""
-        return [float(judgement.solved) for judgement in self.judge(asked)]
+        """1, 0 or UNKNOWN for each answer."""
+        finished = iter(self.judge([(problem, answer) for problem, answer in asked if answer.stop_reason != "step"]))
+        return [
+            float(next(finished).solved)
+            if answer.stop_reason != "step"
+            else UNKNOWN * keeps_rules(problem, answer.text)
+            for problem, answer in asked
+        ]
 
     def judge(self, attempts: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
         """One judgement an attempt, in order."""
@@ -39,20 +53,26 @@ class Verified:
         return [self._known[key] for key in keys]
 
 
+def keeps_rules(problem: Problem, text: str) -> bool:
+    """Whether an unfinished answer breaks no rule that its problem states."""
+    holds = STEP_RULES.get(problem.verifier)
+    return holds is None or holds(problem, text)
+
+
 class Rules(Verified):
     """The rules of the game that a problem itself states: what may guide solving and what is measured too."""
 
     reads_gold = False
 
-    def judge(self, attempts: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
-        """One judgement an attempt, in order. Raises ValueError for a problem whose verifier reads its gold answer."""
-        for problem, _ in attempts:
+    def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
+        """1, 0 or UNKNOWN for each. Raises ValueError for a problem whose verifier reads its gold answer."""
+        for problem, _ in asked:
             if reads_gold(problem):
                 raise ValueError(
                     f"problem {problem.problem_id} states no rules that tell a right answer: its verifier "
                     f"{problem.verifier} reads the gold answer, which may guide training alone"
                 )
-        return super().judge(attempts)
+        return super().values(asked)
 
 
 class Likelihood:
@@ -78,10 +98,12 @@ class Agreement:
         self._votes: dict[str, Counter[str]] = {}
 
     def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
-        """The vote that each finished answer joins, never quite 1; unfinished ones, and none, are worth 0."""
+        """The vote that each finished answer joins, never quite 1; none is worth 0, an unfinished one UNKNOWN."""
         return [self._vote(problem, answer) for problem, answer in asked]
 
     def _vote(self, problem: Problem, answer: Completion) -> float:
+        if answer.stop_reason == "step":
+            return UNKNOWN
         found = find_answer(answer.text) if is_whole(answer) else ""
         if not found:
             return 0.0

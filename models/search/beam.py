@@ -41,7 +41,7 @@ class Beam:
 
     def search(self, task: Task) -> Search:
         """Beams from the root to their ends, again and again until the budget is spent."""
-        root, account, leaves = task.root, self.budget.open(), dict[Node, None]()
+        root, account, leaves = task.root or Node(), self.budget.open(), dict[Node, None]()
         num_right = prompt_tokens = 0
         beams: list[Node] = []
         while not root.is_closed and not (self.enough and num_right >= self.enough):

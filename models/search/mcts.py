@@ -9,6 +9,7 @@ length-normalised likelihood of the step among its siblings. It stops where a no
 have another child, by progressive widening (Coulom 2007): while it has fewer than
 k N(s)^alpha. Expansion asks the policy to go on from there; evaluation is that rollout's
 end, of which every step joins the tree, or else the guide's word on the first step alone.
+A step of which the guide says that nothing can come is gone no further.
 """
 
 import math
@@ -37,6 +38,8 @@ class MCTS:
     """alpha of progressive widening; 0: k children, 1: k a visit."""
     rolls_out: bool = True
     """Whether a step is evaluated by a rollout to the end; else by the guide, which must know unfinished answers."""
+    is_stepwise: bool = True
+    """Whether the guide sees each step of a rollout, and may end it there; else it runs to its end in one go."""
     enough: int = 1
     """Right answers, by the guide, that end the search; 0: the budget alone does."""
 
@@ -47,22 +50,26 @@ class MCTS:
 
     def search(self, task: Task) -> Search:
         """Select, expand, evaluate and back up, until the budget is spent or nothing new is to be had."""
-        root, account, leaves = task.root, self.budget.open(), list[Node]()
-        num_right, prompt_tokens = 0, 0
+        root, account, leaves = task.root or Node(), self.budget.open(), list[Node]()
+        number = num_right = prompt_tokens = 0
         while not root.is_closed and not (self.enough and num_right >= self.enough):
-            node = self._select(root)
-            num, limit = account.afford(1, task.max_new_tokens - len(node.prefix))
-            if not num:
-                break
-            completions = yield from complete([self._request(task, node, account.nodes, limit)])
-            account.pay(completions)
-            leaf, prompt_tokens = node.grow(completions[0]), completions[0].prompt_tokens
-            leaf.cut_off(task.max_new_tokens)
-            (worth,) = yield from value([leaf.answer(completions[0].seed, prompt_tokens)])
+            leaf, worth = self._select(root), None
+            while worth is None or (self.rolls_out and not leaf.is_closed):
+                num, limit = account.afford(1, task.max_new_tokens - len(leaf.prefix))
+                if not num:
+                    return harvest(root, leaves, task.seed, prompt_tokens)
+                (completion,) = yield from complete([self._request(task, leaf, number, limit)])
+                account.pay([completion])
+                leaf, prompt_tokens = leaf.grow(completion), completion.prompt_tokens
+                leaf.cut_off(task.max_new_tokens)
+                (worth,) = yield from value([leaf.answer(task.seed, prompt_tokens)])
+                if not worth:
+                    leaf.is_closed = True
             if leaf.stop_reason != "step" and not leaf.visits:
                 leaves.append(leaf)
                 num_right += worth == 1.0
-            leaf.back_up(worth)
+            leaf.back_up(leaf.value if leaf.visits else worth)
+            number += 1
         return harvest(root, leaves, task.seed, prompt_tokens)
 
     def _select(self, root: Node) -> Node:
@@ -91,5 +98,5 @@ class MCTS:
             temperature=self.temperature,
             max_new_tokens=limit,
             boundary=self.boundary,
-            max_steps=0 if self.rolls_out else 1,
+            max_steps=1 if self.is_stepwise or not self.rolls_out else 0,
         )

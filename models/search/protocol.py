@@ -80,7 +80,10 @@ class Guide(Protocol[KeyT_contra]):
     """Whether it reads the gold answer: then it may guide training, and nothing that is measured."""
 
     def values(self, asked: Sequence[tuple[KeyT_contra, Completion]]) -> list[float]:
-        """The value of each answer to the problem of its key, in order, from 0 to 1."""
+        """The value of each answer to the problem of its key, in order, from 0 to 1.
+
+        0 for an unfinished answer says that nothing can come of it: a search goes no further there.
+        """
         ...
 
 
@@ -92,8 +95,8 @@ class Task:
     seed: int
     """Keys all noise of the search, so that it does not depend on batches or shards."""
     max_new_tokens: int
-    root: Node = field(default_factory=Node)
-    """Where a tree grows, for who wants to see it grow."""
+    root: Node | None = None
+    """Where its tree is to grow, for who wants to see it grow; else in a node of its own."""
 
 
 class Strategy(Protocol):

@@ -35,7 +35,6 @@ class TablePolicy:
     def answer(self, request: Request) -> Completion:
         """What the table says, drawn by the request's seed and beginning alone."""
         beginning = "".join(map(chr, request.prefix))
-        rng = Random(f"{request.prompt} {request.seed} {beginning}")
         pieces: list[Piece] = []
         tokens: list[int] = []
         logprobs: list[float] = []
@@ -44,6 +43,7 @@ class TablePolicy:
             steps = self.table[beginning]
             if not steps:
                 return Completion(text="", token_ids=[], logprobs=[], prompt_tokens=3, stop_reason="error")
+            rng = Random(f"{request.prompt} {request.seed} {beginning}")
             step = rng.choices(list(steps), list(steps.values()))[0][: request.max_new_tokens - len(tokens)]
             beginning += step
             pieces.append(Piece(step.rstrip("$"), len(step)))

@@ -118,9 +118,10 @@ class Slow:
         self.steps: dict[str, list[str]] = {"": []}
         self.logprobs: dict[str, list[float]] = {}
         self.ended: set[str] = set()
+        self.dead: set[str] = set()
 
     def closed(self, text: str) -> bool:
-        if text in self.ended:
+        if text in self.ended | self.dead:
             return True
         kids = self.steps[text]
         return bool(kids) and self.unseen(text) <= 0.02 and all(self.closed(text + kid) for kid in kids)
@@ -153,41 +154,52 @@ class Slow:
 
     def run(self, task: Task) -> dict[str, tuple[int, float]]:
         spent = number = right = 0
-        while not self.closed("") and spent < self.s.budget.tokens and not (self.s.enough and right >= self.s.enough):
-            text = self.select()
-            limit = min(task.max_new_tokens - len(text), self.s.budget.tokens - spent)
-            completion = self.policy.answer(self.s._request(task, Node(prefix=tuple(map(ord, text))), number, limit))
-            number, spent, first, path = number + 1, spent + len(completion.token_ids), 0, [""]
-            for index in range(len(text)):
-                if text[index] == ";":
-                    path.append(text[: index + 1])
-            for piece in completion.pieces:
-                raw = "".join(map(chr, completion.token_ids[first : first + piece.num_tokens]))
-                if raw not in self.steps.setdefault(text, []):
-                    self.steps[text].append(raw)
-                    self.visits[text + raw], self.total[text + raw] = 0, 0.0
-                    self.logprobs[text + raw] = completion.logprobs[first : first + piece.num_tokens]
-                text, first = text + raw, first + piece.num_tokens
-                self.steps.setdefault(text, [])
-                path.append(text)
-            if completion.stop_reason != "step" or len(text) >= task.max_new_tokens:
-                self.ended.add(text)
-            value = self.worth(text.rstrip("$"))
+        while not self.closed("") and not (self.s.enough and right >= self.s.enough):
+            text, value, path = self.select(), -1.0, [""]
+            path += [text[: index + 1] for index in range(len(text)) if text[index] == ";"]
+            while value < 0 or (self.s.rolls_out and not self.closed(text)):
+                limit = min(task.max_new_tokens - len(text), self.s.budget.tokens - spent)
+                if limit == 0:
+                    return self.tree()
+                node = Node(prefix=tuple(map(ord, text)))
+                completion = self.policy.answer(self.s._request(task, node, number, limit))
+                spent, first = spent + len(completion.token_ids), 0
+                for piece in completion.pieces:
+                    raw = "".join(map(chr, completion.token_ids[first : first + piece.num_tokens]))
+                    is_new = raw not in self.steps.setdefault(text, [])
+                    if is_new:
+                        self.steps[text].append(raw)
+                        self.visits[text + raw], self.total[text + raw] = 0, 0.0
+                        self.logprobs[text + raw] = completion.logprobs[first : first + piece.num_tokens]
+                    text, first = text + raw, first + piece.num_tokens
+                    self.steps.setdefault(text, [])
+                    path.append(text)
+                if (is_new and completion.stop_reason != "step") or len(text) >= task.max_new_tokens:
+                    self.ended.add(text)
+                value = self.worth(text.rstrip("$"))
+                if value == 0:
+                    self.dead.add(text)
             right += value == 1.0 and self.visits[text] == 0 and text in self.ended
+            if self.visits[text]:
+                value = self.total[text] / self.visits[text]
             for step in path:
                 self.visits[step] += 1
                 self.total[step] += value
-        return {text: (self.visits[text], round(self.total[text], 9)) for text in self.visits}
+            number += 1
+        return self.tree()
+
+    def tree(self) -> dict[str, tuple[int, float]]:
+        return {text: (self.visits[text], round(self.total[text], 6)) for text in self.visits}
 
 
 def grown(found: Found) -> dict[str, tuple[int, float]]:
     assert found.root
-    return {"".join(map(chr, node.prefix)): (node.visits, round(node.total, 9)) for node in found.root.walk()}
+    return {"".join(map(chr, node.prefix)): (node.visits, round(node.total, 6)) for node in found.root.walk()}
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("rolls_out", [True, False])
-def test_a_slow_implementation_agrees(seed: int, rolls_out: bool) -> None:
+@pytest.mark.parametrize(("rolls_out", "is_stepwise"), [(True, True), (True, False), (False, True)])
+def test_a_slow_implementation_agrees(seed: int, rolls_out: bool, is_stepwise: bool) -> None:
     rng = Random(seed)
     table = random_table(rng)
     strategy = MCTS(
@@ -197,9 +209,33 @@ def test_a_slow_implementation_agrees(seed: int, rolls_out: bool) -> None:
         width=rng.choice([1.0, 2.0]),
         widening=rng.choice([0.0, 0.3, 0.5, 1.0]),
         rolls_out=rolls_out,
+        is_stepwise=is_stepwise,
         enough=rng.choice([0, 0, 1, 3]),
     )
-    worth = Random(seed).choice([lambda text: text.count("a") / 8, lambda text: float(text.count("d") == 4)])
+    worth = Random(seed).choice([lambda text: text.count("a") / 8, lambda text: 0.3 + 0.7 * (text.count("d") == 4)])
     task = Task(prompt="p", seed=seed, max_new_tokens=rng.choice([6, 40]))
     expected = Slow(strategy, TablePolicy(table), worth).run(task)
     assert grown(run(strategy, table, worth, task)) == expected
+
+
+def test_a_rollout_step_by_step_is_the_rollout_in_one_go() -> None:
+    table = random_table(Random(3))
+
+    def attempts(is_stepwise: bool) -> list[str]:
+        strategy = MCTS(budget=Budget(tokens=60), boundary=";", is_stepwise=is_stepwise)
+        return [attempt.text for attempt in run(strategy, table, lambda text: 0.5).attempts]
+
+    assert len(attempts(True)) > 4
+    assert attempts(True)[:-1] == attempts(False)[: len(attempts(True)) - 1]
+
+
+def test_nothing_is_spent_below_a_step_of_which_nothing_can_come() -> None:
+    table = random_table(Random(3))
+    dead = next(step for step in table[""] if step.endswith(";"))
+    found = run(
+        MCTS(budget=Budget(tokens=300), boundary=";"), table, lambda text: 0.0 if text.startswith(dead) else 0.5
+    )
+    assert found.root is not None
+    (step,) = (child for child in found.root.children.values() if child.text == dead)
+    assert step.draws and not step.children and step.is_closed
+    assert all(not attempt.text.startswith(dead) for attempt in found.attempts)

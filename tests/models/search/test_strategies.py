@@ -43,7 +43,7 @@ class Likeness:
         if answer.stop_reason == "end" and answer.text == wanted:
             return 1.0
         same = next((i for i, (a, b) in enumerate(zip(wanted, answer.text, strict=False)) if a != b), len(answer.text))
-        return min(0.9, same / (len(wanted) + 1))
+        return min(0.9, (1 + same) / (len(wanted) + 2))
 
 
 def find(searches: Iterable[tuple[int, Any]], policy: Any, guide: Any, **options: int) -> dict[int, Found]:
