@@ -14,10 +14,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.util import Finalize
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -30,6 +31,12 @@ MAX_ANSWER_CHARS = 200
 MEMORY_BYTES = 1 << 30
 TIMEOUT_S = 5.0
 NUM_WORKERS = max(1, min(4, os.cpu_count() or 1))
+STALL_S = 120.0
+"""Beyond the time-out, how long nothing may come of any item before those that are left are lost.
+
+Workers take some of it to start. The pool loses an item whose worker dies so soon that it never learnt who had it.
+"""
+LOOK_S = 5.0
 POOL_TRIES = 2
 OUT_OF_MEMORY = 77
 """Exit status of a worker that ran out of memory."""
@@ -37,6 +44,8 @@ OUT_OF_MEMORY = 77
 REFUSED_EVENTS = ("os.", "socket.", "subprocess.", "ctypes.", "shutil.", "pty.", "signal.pthread_kill")
 HARMLESS_EVENTS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+LOST = Judgement(solved=False, reason="error", answer="the checker died")
 
 Item = tuple[Any, ...]
 """Arguments of a check, hashable."""
@@ -56,13 +65,17 @@ class Isolated:
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
         num_workers: int = NUM_WORKERS,
+        stall_s: float = STALL_S,
     ) -> None:
         self.check = check
         self.load = load
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self.num_workers = num_workers
+        self.stall_s = stall_s
         self._pool: ProcessPool | None = None
+        self._moved = 0.0
+        """When an item was last handed in or judged, whoever's it was."""
         self._stop: Finalize[None] | None = None
         self._lock = Lock()
 
@@ -97,8 +110,20 @@ class Isolated:
         """Judgements by item, without those that were under way when the whole pool broke."""
         pool = self._running_pool()
         futures = {item: self._schedule(pool, item) for item in items}
-        judgements = {item: read_future(future) for item, future in futures.items()}
-        return {item: judgement for item, judgement in judgements.items() if judgement is not None}
+        for future in futures.values():
+            future.add_done_callback(self._note_move)
+        self._note_move()
+        waiting = set(futures.values())
+        while waiting and monotonic() < self._moved + self.timeout_s + self.stall_s:
+            waiting = wait(waiting, timeout=LOOK_S).not_done
+        return {
+            item: judgement
+            for item, future in futures.items()
+            if (judgement := LOST if future in waiting else read_future(future)) is not None
+        }
+
+    def _note_move(self, _: object = None) -> None:
+        self._moved = monotonic()
 
     def _schedule(self, pool: ProcessPool, item: Item) -> "Future[Judgement]":
         """Hand an item to the pool; to a pool that broke meanwhile, in vain."""

@@ -76,7 +76,11 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     [
         ("search.sampels=3", "--set: there is no search.sampels; did you mean samples?"),
         ("policy.temperature=3", "--set: there is no policy.temperature; did you mean search.temperature?"),
-        ("search.x=3", "--set: there is no search.x; there are strategy, samples, enough, temperature."),
+        (
+            "search.x=3",
+            "--set: there is no search.x; there are strategy, temperature, enough, samples, tokens, boundary, guide, "
+            "exploration, widening, width, expansion.",
+        ),
         ("serch.samples=3", "--set: there is no section 'serch'; did you mean search?"),
         ("samples=3", "--set: there is no section 'samples'; did you mean search.samples?"),
         ("search=3", "--set: search lacks a key; expected section.key = value, as search.samples = 16."),

@@ -100,7 +100,14 @@ class Line:
     def evaluate(self, checkpoint: str, round: int, split: str, num_solved: int, **fields: Any) -> None:
         """How many of 1,000 problems it solves."""
         low, high = wilson_interval(num_solved, 1000)
-        known = {"num_problems": 1000, "accuracy": num_solved / 1000, "low": low, "high": high, "num_tokens": 9_000}
+        known = {
+            "num_problems": 1000,
+            "accuracy": num_solved / 1000,
+            "low": low,
+            "high": high,
+            "num_tokens": 9_000,
+            "strategy": "greedy",
+        }
         reference = {"chance": 0.213, "brute_force": 8.2, "pass_at_8": 0.9, "num_pass_problems": 250}
         self.add("evaluations", checkpoint_id=checkpoint, round=round, split=split, **known | reference | fields)
 

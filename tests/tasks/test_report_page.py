@@ -331,3 +331,34 @@ def test_a_browser_would_complain_of_what_the_policy_forbids(home: Home, tmp_pat
     path.write_text(path.read_text().replace("</main>", "<script>document.title = 'run'</script></main>"))
     read = browse(path, tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" in read.stderr and "<title>run" not in read.stdout
+
+
+def test_trees_unfold_with_the_kept_path_open_and_hostile_steps_as_text(home: Home) -> None:
+    line = turn_three(home)
+    hostile = "<img src=x onerror=alert(1)>\x1b[31m;"
+    ids = {"problem_id": "2-0", "round": 2, "strategy": "mcts(90 tokens)"}
+    line.add("trajectories", trajectory_id="t0", sample=0, solved=True, reason="solved", **ids)
+    steps = [
+        ("root", "", 0, "", "step", 3, True),
+        ("a", "root", 1, "26-4=22,7;", "step", 2, True),
+        ("b", "a", 2, "22-7=15;", "end", 1, True),
+        ("c", "root", 1, hostile, "length", 1, False),
+    ]
+    for step, parent, depth, text, stop_reason, visits, is_kept in steps:
+        line.add(
+            "steps", step_id=step, parent_id=parent, depth=depth, text=text, stop_reason=stop_reason, visits=visits,
+            is_kept=is_kept, trajectory_id="t0" if step == "b" else "", draws=1, value=0.5, num_tokens=10, prior=0.5,
+            **ids,
+        )  # fmt: skip
+    html = page(overview(home))
+    tree = html[html.index('<details class="planted">') : html.index("The champion’s lineage")]
+    assert "mcts(90 tokens): 3 steps, 40 tokens" in tree
+    assert tree.index("26-4=22,7;") < tree.index("22-7=15;") < tree.index("&lt;img src=x")
+    assert "<img" not in tree and "\x1b" not in tree and "\\x1b[31m" in tree
+    assert tree.count("<details open>") == 1 and tree.count('class="step kept"') == 2
+    assert '<span class="badge good">solved</span>' in tree and '<span class="badge bad">length</span>' in tree
+
+
+def test_a_line_that_grew_no_trees_shows_none(home: Home) -> None:
+    turn_three(home)
+    assert "Some trees of round" not in page(overview(home))

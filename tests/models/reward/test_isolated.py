@@ -124,7 +124,7 @@ class Awkward(Exception):
 
 @pytest.fixture(scope="module")
 def isolated() -> Iterator[Isolated]:
-    isolated = Isolated(check, load, timeout_s=1.5, memory_bytes=256 << 20, num_workers=2)
+    isolated = Isolated(check, load, timeout_s=1.5, memory_bytes=256 << 20, num_workers=2, stall_s=30)
     yield isolated
     isolated.close()
 

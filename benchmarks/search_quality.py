@@ -1,0 +1,339 @@
+"""Does tree search find more than sampling for the same tokens? Solved share of held-out problems by tokens spent.
+
+Countdown with 4 numbers and a policy that is made here by the default recipe on 4-number
+walks; a problem is solved when the rules of the game accept an answer, and no gold answer or
+value model guides anything. Every generated token counts, those of duplicates, broken steps
+and truncated answers too; tokens computed for prompts stand beside. Best-of-N is given the
+best of four temperatures on the very problems that it is judged on; the settings of the
+others were chosen on development problems, which `--tune` repeats. `mcts_over_best_of_n` is the
+geometric mean of the ratio of solved shares over the budgets at which best-of-N solves 40 to
+70 %, its interval a bootstrap over problems. `--problems N` and `--seeds N` change the size,
+`--picture FILE` draws the curves.
+"""
+
+import argparse
+import hashlib
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result import conclude
+from models.evaluation.metrics import wilson_interval
+from models.learning.finetune import build_from_scratch
+from models.learning.settings import InitializationSettings
+from models.policy.load import Policy
+from models.policy.protocol import Completion, Request
+from models.policy.settings import ScratchSettings
+from models.policy.transformers_engine import TransformersEngine
+from models.reward.guidance import Rules
+from models.reward.outcome import judge_completions
+from models.search.beam import Beam
+from models.search.best_of_n import WAVE
+from models.search.budget import Budget
+from models.search.driver import drive
+from models.search.mcts import MCTS
+from models.search.protocol import Found, Search, Strategy, Task, complete, value
+from storage.countdown import CountdownProblems
+from storage.demonstrations import CHARACTERS, countdown_demonstrations
+from storage.records import Problem, make_seed
+from storage.sources.countdown import CountdownMaker
+
+GAME = CountdownProblems(numbers=4)
+BUDGETS = tuple(150 * 2**i for i in range(5))
+TEMPERATURES = (0.6, 0.8, 1.0, 1.2)
+NUM_PROBLEMS, NUM_TUNING = 500, 200
+BAND = 0.40, 0.70
+GOALS = {"mcts_over_best_of_n": 1.15, "mcts_over_best_of_n_low": 1.05}
+MAX_NEW_TOKENS = 96
+BOUNDARY = ";"
+
+Make = Callable[[Budget], Strategy]
+CHOSEN: dict[str, Make] = {
+    "mcts": lambda budget: MCTS(budget=budget, boundary=BOUNDARY, temperature=0.6, widening=0.5),
+    "beam": lambda budget: Beam(budget=budget, boundary=BOUNDARY, temperature=1.0, width=4, expansion=2),
+    "dvts": lambda budget: Beam(
+        budget=budget, boundary=BOUNDARY, temperature=1.0, width=4, expansion=2, is_diverse=True
+    ),
+}
+"""By `--tune`."""
+GRID: dict[str, dict[str, Make]] = {
+    "mcts": {
+        f"temperature {t}, widening {w}": lambda budget, t=t, w=w: MCTS(  # type: ignore[misc]
+            budget=budget, boundary=BOUNDARY, temperature=t, widening=w
+        )
+        for t in (0.6, 0.8)
+        for w in (0.35, 0.5, 0.65)
+    },
+    "beam": {
+        f"temperature {t}, width {n}, expansion {k}": lambda budget, t=t, n=n, k=k: Beam(  # type: ignore[misc]
+            budget=budget, boundary=BOUNDARY, temperature=t, width=n, expansion=k
+        )
+        for t in (0.6, 1.0)
+        for n, k in ((2, 4), (4, 2), (4, 4))
+    },
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Best-of-N at every N: attempts are made until one is right, or the greatest budget is spent."""
+
+    temperature: float
+    label: str = "best_of_n"
+
+    def search(self, task: Task) -> Search:
+        """A few attempts at a time; which they are does not depend on how many."""
+        attempts: list[Completion] = []
+        worths: list[float] = []
+        while 1.0 not in worths and sum(len(attempt.token_ids) for attempt in attempts) < BUDGETS[-1]:
+            requests = [
+                Request(
+                    prompt=task.prompt,
+                    seed=task.seed + number,
+                    temperature=self.temperature,
+                    max_new_tokens=task.max_new_tokens,
+                )
+                for number in range(len(attempts), len(attempts) + WAVE)
+            ]
+            wave = yield from complete(requests)
+            worths = yield from value(wave)
+            attempts += wave
+        return Found(attempts)
+
+
+class Curve(NamedTuple):
+    """What a strategy solved, by tokens spent."""
+
+    name: str
+    solved_at: list[list[float]]
+    """Of each problem by seed: the tokens spent when it was solved, the least budget that solved it, or infinity."""
+    computed: float
+    """Tokens of prompts and prefixes computed, a generated token."""
+    tokens_per_s: float
+
+    def shares(self, chosen: Sequence[int] | None = None) -> list[float]:
+        """Solved share at each budget, of these problems."""
+        rows = self.solved_at if chosen is None else [self.solved_at[index] for index in chosen]
+        return [sum(at <= budget for row in rows for at in row) / sum(map(len, rows)) for budget in BUDGETS]
+
+
+def make_policy(settings: InitializationSettings) -> Policy:
+    """A small Llama from goal-blind 4-number walks, as `flywheel run` makes its first."""
+    walks = countdown_demonstrations(GAME, seed=0, behaviour_share=settings.behaviour_share)
+    texts = [(walk.prompt, walk.completion) for walk in islice(walks, settings.demonstrations)]
+    started = monotonic()
+
+    def tell(done: int, total: int, loss: float) -> None:
+        print(f"\rpolicy: {done:,} of {total:,} tokens, loss {loss:.3f}", end="", flush=True)
+
+    trained = build_from_scratch(texts, CHARACTERS, settings, ScratchSettings(), seed=0, device="cpu", on_step=tell)
+    with tempfile.TemporaryDirectory() as folder:
+        trained.save(Path(folder))
+        digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]
+    print(f"\npolicy: seed 0, digest {digest}, {monotonic() - started:.0f} s")
+    return trained.policy
+
+
+def problems(number: int, *, tuning: bool = False) -> list[Problem]:
+    """Held-out problems, or development problems; the demonstrations have neither's numbers."""
+    rows = list(islice(CountdownMaker(GAME).draws(), NUM_TUNING + number))
+    return rows[:NUM_TUNING] if tuning else rows[NUM_TUNING:]
+
+
+def search(
+    policy: Policy, strategy: Strategy, asked: Sequence[Problem], seeds: Sequence[int], what: str
+) -> tuple[dict[tuple[int, int], Found], float, float]:
+    """What each problem (by place) and seed came to, tokens computed a token generated, and tokens/s."""
+    engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=512)
+    guide, started, num_tokens = _ByProblem(asked), monotonic(), 0
+    found: dict[tuple[int, int], Found] = {}
+    searches = (
+        ((place, seed), strategy.search(make_task(problem, seed)))
+        for seed in seeds
+        for place, problem in enumerate(asked)
+    )
+    for finished in drive(searches, engine, guide):
+        for key, each in finished:
+            found[key] = each
+            num_tokens += each.num_tokens
+        rate = num_tokens / (monotonic() - started)
+        print(f"\r{what}: {len(found):,} of {len(asked) * len(seeds):,}, {rate:,.0f} tokens/s   ", end="", flush=True)
+    print("\r", end="")
+    computed = (engine.num_computed_tokens - num_tokens) / max(1, num_tokens)
+    return found, computed, num_tokens / (monotonic() - started)
+
+
+def make_task(problem: Problem, seed: int) -> Task:
+    """A problem with noise of its own under each seed."""
+    key = make_seed("search quality", seed, problem.problem_id)
+    return Task(prompt=problem.prompt, seed=key, max_new_tokens=MAX_NEW_TOKENS)
+
+
+class _ByProblem:
+    """The rules as a guide, by a problem's place."""
+
+    reads_gold = False
+
+    def __init__(self, asked: Sequence[Problem]) -> None:
+        self._asked, self._rules = asked, Rules()
+
+    def values(self, asked: Sequence[tuple[tuple[int, int], object]]) -> list[float]:
+        return self._rules.values([(self._asked[place], answer) for (place, _), answer in asked])  # type: ignore[misc]
+
+
+def sample(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], temperature: float) -> Curve:
+    """Where the tokens of the attempts so far first held a right one."""
+    strategy = Sampling(temperature)
+    name = f"best_of_n, temperature {temperature}"
+    found, computed, rate = search(policy, strategy, asked, seeds, name)
+    solved_at = [[first_right(asked[place], found[place, seed]) for seed in seeds] for place in range(len(asked))]
+    return Curve(name, solved_at, computed, rate)
+
+
+def first_right(problem: Problem, found: Found) -> float:
+    """Tokens of the attempts up to the first right one."""
+    spent = 0
+    for attempt, judgement in zip(
+        found.attempts, judge_completions([(problem, each) for each in found.attempts]), strict=True
+    ):
+        spent += len(attempt.token_ids)
+        if judgement.solved:
+            return spent
+    return math.inf
+
+
+def grow(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], name: str, make: Make) -> Curve:
+    """A tree strategy. MCTS spends its tokens in the same order whatever its budget; beams are run at each."""
+    budgets = BUDGETS[-1:] if name == "mcts" else BUDGETS
+    solved_at = [[math.inf for _ in seeds] for _ in asked]
+    computed = rate = 0.0
+    for budget in budgets:
+        strategy = make(Budget(tokens=budget))
+        found, computed, rate = search(policy, strategy, asked, seeds, f"{name}, {budget} tokens")
+        for (place, seed), each in found.items():
+            if each.leaves[0].value == 1.0:
+                at = each.num_tokens if name == "mcts" else budget
+                row, index = solved_at[place], seeds.index(seed)
+                row[index] = min(row[index], at)
+    return Curve(name, solved_at, computed, rate)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Geometric mean of ours over theirs where theirs, drawn over the logarithm of tokens, is in the band.
+
+    On 33 budgets between the first and the last, by linear interpolation of both; nan where theirs never is.
+    """
+    logs = []
+    for index in range(33):
+        place = index / 32 * (len(BUDGETS) - 1)
+        left = min(int(place), len(BUDGETS) - 2)
+        weight = place - left
+        a, b = (curve[left] * (1 - weight) + curve[left + 1] * weight for curve in (ours, theirs))
+        if BAND[0] <= b <= BAND[1] and a > 0:
+            logs.append(math.log(a / b))
+    return math.exp(sum(logs) / len(logs)) if len(logs) > 1 else math.nan
+
+
+def interval(ours: Curve, theirs: Curve, num_draws: int = 400) -> tuple[float, float]:
+    """95 % of the ratio, bootstrapped over problems, each with all its seeds in both."""
+    rng = Random(0)
+    size = len(ours.solved_at)
+    draws = []
+    for _ in range(num_draws):
+        chosen = [rng.randrange(size) for _ in range(size)]
+        drawn = ratio(ours.shares(chosen), theirs.shares(chosen))
+        if not math.isnan(drawn):
+            draws.append(drawn)
+    draws.sort()
+    return draws[int(0.025 * len(draws))], draws[int(0.975 * len(draws))]
+
+
+def show(curve: Curve) -> None:
+    """A row: solved share and interval at each budget."""
+    tries = sum(map(len, curve.solved_at))
+    cells = []
+    for share in curve.shares():
+        low, high = wilson_interval(round(share * len(curve.solved_at)), len(curve.solved_at))
+        cells.append(f"{share:.3f} ({low:.3f}-{high:.3f})")
+    print(
+        f"{curve.name:28} {'  '.join(cells)}  {curve.computed:5.1f}  {tries:,} searches, "
+        f"{curve.tokens_per_s:,.0f} tokens/s"
+    )
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """The curves as a picture."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.4))
+    for curve in curves:
+        axes.plot(BUDGETS, curve.shares(), marker="o", label=curve.name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(BUDGETS, [f"{budget:,}" for budget in BUDGETS])
+    axes.set(xlabel="tokens generated a problem", ylabel="problems solved", ylim=(0, 1))
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=160)
+
+
+def tune(policy: Policy) -> None:
+    """The mean solved share of every choice on development problems."""
+    asked = problems(0, tuning=True)
+    for name, choices in GRID.items():
+        for words, make in choices.items():
+            shares = grow(policy, asked, [100], name, make).shares()
+            print(f"{name:6} {words:44} {'  '.join(f'{share:.3f}' for share in shares)}  mean {sum(shares) / 5:.4f}")
+
+
+def compare(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int]) -> Iterator[Curve]:
+    """Best-of-N at its best temperature, then each tree strategy."""
+    sampled = [sample(policy, asked, seeds, temperature) for temperature in TEMPERATURES]
+    for curve in sampled:
+        show(curve)
+    yield max(sampled, key=lambda curve: sum(curve.shares()))._replace(name="best_of_n")
+    for name, make in CHOSEN.items():
+        curve = grow(policy, asked, seeds, name, make)
+        show(curve)
+        yield curve
+
+
+def main() -> None:
+    """Make the policy, search, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=NUM_PROBLEMS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tune", action="store_true", help="Choose settings on development problems, and end.")
+    parser.add_argument("--picture", type=Path, default=None, metavar="FILE")
+    arguments = parser.parse_args()
+    policy = make_policy(InitializationSettings())
+    if arguments.tune:
+        tune(policy)
+        return
+    seeds = list(range(arguments.seeds))
+    asked = problems(arguments.problems)
+    print(f"{len(asked)} problems, seeds {seeds}; tokens a problem: {', '.join(map(str, BUDGETS))}; then computed")
+    best, *trees = compare(policy, asked, seeds)
+    figures: dict[str, float] = {}
+    for curve in trees:
+        low, high = interval(curve, best)
+        figures |= {
+            f"{curve.name}_over_best_of_n": ratio(curve.shares(), best.shares()),
+            f"{curve.name}_over_best_of_n_low": low,
+            f"{curve.name}_over_best_of_n_high": high,
+        }
+    if arguments.picture:
+        draw([best, *trees], arguments.picture)
+    conclude("search_quality", figures, GOALS, seeds=seeds)
+
+
+if __name__ == "__main__":
+    main()

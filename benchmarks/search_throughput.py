@@ -1,0 +1,128 @@
+"""What search costs beside the engine: tokens/s inside each tree strategy over the raw engine's.
+
+A strategy is driven over many problems while every wave of the engine is recorded; then the
+bare engine is given the same waves again, the same prefixes, lengths and batch sizes, and
+nothing else is done. `tree_over_raw` is the least of the strategies' ratios, each a median.
+`batched_over_single` is a beam of width 4 over all problems at once against the same beam one
+problem at a time, its own requests batched, on the same engine.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result import conclude
+from benchmarks.search_quality import BOUNDARY, CHOSEN, Rules, make_policy, make_task, problems
+from models.learning.settings import InitializationSettings
+from models.policy.load import Policy
+from models.policy.protocol import Completion, Request
+from models.policy.transformers_engine import TransformersEngine
+from models.search.beam import Beam
+from models.search.budget import Budget
+from models.search.driver import drive
+from models.search.protocol import Strategy
+from storage.records import Problem
+
+GOALS = {"tree_over_raw": 0.90, "batched_over_single": 10.0}
+BUDGET = Budget(tokens=600)
+DEMONSTRATIONS = 10_000
+NUM_SINGLE = 12
+
+Wave = list[Request]
+
+
+class Recorder:
+    """An engine that remembers what each of its steps was given."""
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.engine = engine
+        self.given: dict[int, Request] = {}
+        self.waves: list[Wave] = []
+        self.num_tokens = 0
+
+    def add(self, key: int, request: Request) -> None:
+        """Queue a request."""
+        self.given[key] = request
+        self.engine.add(key, request)
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """One wave."""
+        answered = self.engine.step()
+        self.waves.append([self.given.pop(key) for key, _ in answered])
+        self.num_tokens += sum(len(completion.token_ids) for _, completion in answered)
+        return answered
+
+
+def open_engine(policy: Policy) -> TransformersEngine:
+    """As rounds use it."""
+    return TransformersEngine(policy.model, policy.tokenizer, max_rows=512)
+
+
+def search(engine: Recorder | TransformersEngine, strategy: Strategy, asked: Sequence[Problem]) -> float:
+    """Seconds that it takes."""
+    started = perf_counter()
+    for _ in drive(((problem, strategy.search(make_task(problem, 0))) for problem in asked), engine, Rules()):
+        pass
+    return perf_counter() - started
+
+
+def replay(engine: TransformersEngine, waves: Sequence[Wave]) -> tuple[float, int]:
+    """Seconds and tokens of the same waves with nobody behind them."""
+    started, num_tokens = perf_counter(), 0
+    for wave in waves:
+        for key, request in enumerate(wave):
+            engine.add(key, request)
+        num_tokens += sum(len(completion.token_ids) for _, completion in engine.step())
+    return perf_counter() - started, num_tokens
+
+
+def tree_over_raw(policy: Policy, name: str, asked: Sequence[Problem], repeats: int) -> float:
+    """The raw engine's seconds over the search's, for the same tokens."""
+    ratios = []
+    for _ in range(repeats):
+        recorder = Recorder(open_engine(policy))
+        searched_s = search(recorder, CHOSEN[name](BUDGET), asked)
+        raw_s, num_tokens = replay(open_engine(policy), recorder.waves)
+        assert num_tokens == recorder.num_tokens, (num_tokens, recorder.num_tokens)
+        ratios.append(raw_s / searched_s)
+        rows = sum(map(len, recorder.waves)) / len(recorder.waves)
+        print(
+            f"{name:5} {num_tokens / searched_s:8,.0f} tokens/s, raw engine {num_tokens / raw_s:8,.0f}, "
+            f"{rows:.0f} rows a wave: {ratios[-1]:.3f}"
+        )
+    return median(ratios)
+
+
+def batched_over_single(policy: Policy, asked: Sequence[Problem]) -> float:
+    """Tokens/s of one drive over all, over tokens/s of a drive a problem."""
+    strategy = Beam(budget=BUDGET, boundary=BOUNDARY, width=4, expansion=4)
+    together, alone = Recorder(open_engine(policy)), Recorder(open_engine(policy))
+    together_s = search(together, strategy, asked)
+    alone_s = sum(search(alone, strategy, [problem]) for problem in asked[:NUM_SINGLE])
+    rates = together.num_tokens / together_s, alone.num_tokens / alone_s
+    print(f"beam  {rates[0]:8,.0f} tokens/s over {len(asked)} problems, {rates[1]:,.0f} one problem at a time")
+    return rates[0] / rates[1]
+
+
+def main() -> None:
+    """Measure each strategy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    policy = make_policy(InitializationSettings(demonstrations=DEMONSTRATIONS))
+    asked = problems(arguments.problems)
+    search(open_engine(policy), CHOSEN["beam"](BUDGET), asked[:50])  # warm
+    figures = {f"{name}_over_raw": tree_over_raw(policy, name, asked, arguments.repeats) for name in CHOSEN}
+    figures["tree_over_raw"] = min(figures.values())
+    figures["batched_over_single"] = batched_over_single(policy, asked)
+    conclude("search_throughput", figures, GOALS, seeds=[0])
+
+
+if __name__ == "__main__":
+    main()
