@@ -34,7 +34,10 @@ SENT = r"\x1b\[\?2004l"
 """What the shell tells the terminal when a text is typed."""
 TIMEOUT_S = 60.0
 OURS = questions(Home(Path("nowhere")))
-OFTEN_WITHOUT_ROWS = {"rollbacks", "flipped_problems", "self_correction_lift", "alternative_proposal_lift"}
+OFTEN_WITHOUT_ROWS = {
+    "rollbacks", "flipped_problems", "self_correction_lift", "alternative_proposal_lift", "tree_shapes",
+    "value_calibration",
+}  # fmt: skip
 """Questions about what a small wheel may never do."""
 
 
