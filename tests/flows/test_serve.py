@@ -222,7 +222,9 @@ def test_a_restart_leaves_schedules_as_people_made_them(wheel: Wheel) -> None:
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 2 * * *", "Europe/Berlin")
     assert (schedule["active"], schedule["parameters"]) == (True, {"choices": {"rounds": 2}})
     identity = served.deployment("flywheel")["id"]
+    wait((wheel.home / "prefect" / "serve.json").exists, "what was said about it")
     served.ask("PATCH", f"/deployments/{identity}/schedules/{schedule['id']}", {"active": False})
+    wait(lambda: [one["active"] for one in schedules(served)] == [False], "its pause")
     served.ask("POST", f"/deployments/{served.deployment('retrain')['id']}/pause_deployment")
     assert "Stopped. What is scheduled waits" in served.stop()
 
