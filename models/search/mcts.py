@@ -79,7 +79,7 @@ class MCTS:
             children = [child for child in node.children.values() if not child.is_closed]
             if not children:
                 break
-            prior = 1.0 / sum(child.likelihood for child in node.children.values())
+            prior = 1.0 / (sum(child.likelihood for child in node.children.values()) or 1.0)
             scale = math.log((node.visits + C_BASE + 1) / C_BASE) + self.exploration
             scale *= prior * math.sqrt(node.visits)
             node = max(children, key=lambda child: child.value + scale * child.likelihood / (1 + child.visits))

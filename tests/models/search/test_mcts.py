@@ -102,6 +102,12 @@ def test_a_node_widens_with_the_root_of_its_visits(visits: int, num_children: in
     assert MCTS(budget=Budget(tokens=1), boundary=";", width=1.0, widening=0.5)._may_widen(root) is widens
 
 
+def test_steps_too_unlikely_to_count_can_still_be_selected() -> None:
+    root = Node(visits=1)
+    step = root._child("a", (1,), (-800.0,), "step")
+    assert MCTS(budget=Budget(tokens=1), boundary=";", widening=0.0)._select(root) is step
+
+
 def test_a_node_of_which_all_is_seen_does_not_widen() -> None:
     root = Node(visits=100)
     child(root, "a", 0.99, 0, 0.0)
