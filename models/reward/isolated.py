@@ -14,14 +14,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.util import Finalize
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from threading import Lock
-from time import monotonic
+from time import sleep
 from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from models.reward.protocol import Judgement
 
@@ -31,21 +29,15 @@ MAX_ANSWER_CHARS = 200
 MEMORY_BYTES = 1 << 30
 TIMEOUT_S = 5.0
 NUM_WORKERS = max(1, min(4, os.cpu_count() or 1))
-STALL_S = 120.0
-"""Beyond the time-out, how long nothing may come of any item before those that are left are lost.
-
-Workers take some of it to start. The pool loses an item whose worker dies so soon that it never learnt who had it.
-"""
-LOOK_S = 5.0
-POOL_TRIES = 2
+START_S = 120.0
+"""How long a worker may take to load what its checker needs."""
+START_TRIES = 2
 OUT_OF_MEMORY = 77
 """Exit status of a worker that ran out of memory."""
 
 REFUSED_EVENTS = ("os.", "socket.", "subprocess.", "ctypes.", "shutil.", "pty.", "signal.pthread_kill")
 HARMLESS_EVENTS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-LOST = Judgement(solved=False, reason="error", answer="the checker died")
 
 Item = tuple[Any, ...]
 """Arguments of a check, hashable."""
@@ -65,19 +57,17 @@ class Isolated:
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
         num_workers: int = NUM_WORKERS,
-        stall_s: float = STALL_S,
     ) -> None:
         self.check = check
         self.load = load
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self.num_workers = num_workers
-        self.stall_s = stall_s
-        self._pool: ProcessPool | None = None
-        self._moved = 0.0
-        """When an item was last handed in or judged, whoever's it was."""
-        self._stop: Finalize[None] | None = None
-        self._lock = Lock()
+        self._idle: SimpleQueue[Worker | None] = SimpleQueue()
+        """Workers that wait for an item, and a None for each that is still to be started."""
+        for _ in range(num_workers):
+            self._idle.put(None)
+        self._closing = Lock()
 
     def judge(self, items: Sequence[Item | Judgement]) -> list[Judgement]:
         """One judgement an item, in order; `timeout` or `error` where the checker did not give one.
@@ -85,93 +75,84 @@ class Isolated:
         Equal items are checked once, and one that is a judgement already stays as it is.
         Raises RuntimeError where no worker can be started.
         """
-        judged = self._judge_distinct({item for item in items if isinstance(item, tuple)})
+        distinct = list(dict.fromkeys(item for item in items if isinstance(item, tuple)))
+        with ThreadPoolExecutor(self.num_workers) as threads:
+            judged = dict(zip(distinct, threads.map(self._judge_item, distinct), strict=True))
         return [judged[item] if isinstance(item, tuple) else item for item in items]
 
     def close(self) -> None:
-        """Stop the workers; the next item starts new ones."""
-        with self._lock:
-            self._stop_pool()
+        """Stop the workers, each after its item; the next item starts new ones."""
+        with self._closing:
+            workers = [self._idle.get() for _ in range(self.num_workers)]
+            for worker in workers:
+                if worker is not None:
+                    worker.stop()
+                self._idle.put(None)
 
-    def _judge_distinct(self, items: set[Item]) -> dict[Item, Judgement]:
-        """Judgements by item, with a new pool where the first one broke."""
-        judged: dict[Item, Judgement] = {}
-        for _ in range(POOL_TRIES):
-            if missing := items - judged.keys():
-                judged |= self._try_to_judge(missing)
-        if missing := items - judged.keys():
-            raise RuntimeError(
-                f"checker workers ended before judging {len(missing)} items; expected them to start: "
-                f"see their messages above, and keep the main module's work under `if __name__ == '__main__'`"
-            )
-        return judged
-
-    def _try_to_judge(self, items: set[Item]) -> dict[Item, Judgement]:
-        """Judgements by item, without those that were under way when the whole pool broke."""
-        pool = self._running_pool()
-        futures = {item: self._schedule(pool, item) for item in items}
-        for future in futures.values():
-            future.add_done_callback(self._note_move)
-        self._note_move()
-        waiting = set(futures.values())
-        while waiting and monotonic() < self._moved + self.timeout_s + self.stall_s:
-            waiting = wait(waiting, timeout=LOOK_S).not_done
-        return {
-            item: judgement
-            for item, future in futures.items()
-            if (judgement := LOST if future in waiting else read_future(future)) is not None
-        }
-
-    def _note_move(self, _: object = None) -> None:
-        self._moved = monotonic()
-
-    def _schedule(self, pool: ProcessPool, item: Item) -> "Future[Judgement]":
-        """Hand an item to the pool; to a pool that broke meanwhile, in vain."""
-        arguments = [self.check, math.ceil(self.timeout_s), *item]
+    def _judge_item(self, item: Item) -> Judgement:
+        worker = self._idle.get()
         try:
-            return pool.schedule(run_bounded, args=arguments, timeout=self.timeout_s)
-        except RuntimeError as error:
-            in_vain: Future[Judgement] = Future()
-            in_vain.set_exception(BrokenProcessPool(str(error)))
-            return in_vain
+            if worker is None or not worker.is_alive():
+                worker = self._start_worker()
+            return worker.judge(item, self.timeout_s)
+        finally:
+            self._idle.put(worker)
 
-    def _running_pool(self) -> ProcessPool:
-        """The pool, started or, where it broke, started anew."""
-        with self._lock:
-            if self._pool is None or not self._pool.active:
-                self._stop_pool()
-                self._pool = ProcessPool(
-                    max_workers=self.num_workers,
-                    initializer=prepare_worker,
-                    initargs=[self.load, self.memory_bytes],
-                    context=multiprocessing.get_context("spawn"),
-                )
-                # A process that multiprocessing started ends without atexit, and waits for its children for ever.
-                self._stop = Finalize(None, stop, args=[self._pool], exitpriority=0)
-            return self._pool
-
-    def _stop_pool(self) -> None:
-        if self._stop is not None:
-            self._stop()
-        self._pool = self._stop = None
+    def _start_worker(self) -> "Worker":
+        for _ in range(START_TRIES):
+            worker = Worker(self.check, self.load, memory_bytes=self.memory_bytes, timeout_s=self.timeout_s)
+            if worker.is_alive():
+                return worker
+        raise RuntimeError(
+            "a checker's worker ended before it was ready; expected it to start: see its messages above, "
+            "and keep the main module's work under `if __name__ == '__main__'`"
+        )
 
 
-def stop(pool: ProcessPool) -> None:
-    """End the pool's workers, and wait for that."""
-    pool.stop()
-    pool.join()
+class Worker:
+    """A process that checks one item at a time, so that a death or a delay is laid to the item it comes from."""
 
+    def __init__(
+        self, check: Callable[..., Judgement], load: Callable[[], None], *, memory_bytes: int, timeout_s: float
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, its_end = context.Pipe()
+        arguments = (its_end, check, load, memory_bytes, math.ceil(timeout_s))
+        # Daemonic, or a program that ends would wait for it for ever.
+        self._process = context.Process(target=work, args=arguments, daemon=True)
+        self._process.start()
+        its_end.close()
+        try:
+            is_ready = self._pipe.poll(START_S) and self._pipe.recv()
+        except (EOFError, OSError):
+            is_ready = False
+        if not is_ready:
+            self.stop()
 
-def read_future(future: "Future[Judgement]") -> Judgement | None:
-    """The judgement of a finished item; None where it is not the item that failed, but the whole pool."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return None
-    except TimeoutError:
+    def is_alive(self) -> bool:
+        """Whether it can take an item."""
+        return not self._pipe.closed and self._process.is_alive()
+
+    def judge(self, item: Item, timeout_s: float) -> Judgement:
+        """The judgement of an item; a worker that gave none is alive no more."""
+        try:
+            self._pipe.send(item)
+            if self._pipe.poll(timeout_s):
+                return self._pipe.recv()  # type: ignore[no-any-return]
+        except (EOFError, OSError):
+            return explain_death(self.stop())
+        self.stop()
         return Judgement(solved=False, reason="timeout")
-    except ProcessExpired as death:
-        return explain_death(death.exitcode)
+
+    def stop(self) -> int:
+        """End the process, wait for that, and return its exit status."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        # Where another thread starts a process, multiprocessing may have reaped this one there, a moment ago.
+        while (status := self._process.exitcode) is None:
+            sleep(0.001)
+        return status
 
 
 def explain_death(exit_status: int) -> Judgement:
@@ -185,12 +166,25 @@ def explain_death(exit_status: int) -> Judgement:
 # What follows runs in the workers.
 
 
-def prepare_worker(load: Callable[[], None], memory_bytes: int) -> None:
-    """Import what the checker needs, then give up what it does not."""
+def work(
+    pipe: Connection, check: Callable[..., Judgement], load: Callable[[], None], memory_bytes: int, cpu_seconds: int
+) -> None:
+    """Say when ready, then judge what comes, an item at a time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
-    # A handler in Python, as pebble's, would wait for the end of the C call that hangs.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     load()
+    give_up_rights(memory_bytes)
+    pipe.send(True)
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(run_bounded(check, cpu_seconds, item))
+
+
+def give_up_rights(memory_bytes: int) -> None:
+    """Bound this process's memory, and have it write, start and connect nothing from now on."""
     limit = address_space() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -198,7 +192,7 @@ def prepare_worker(load: Callable[[], None], memory_bytes: int) -> None:
     sys.addaudithook(refuse_side_effects)
 
 
-def run_bounded(check: Callable[..., Judgement], cpu_seconds: int, *item: Any) -> Judgement:
+def run_bounded(check: Callable[..., Judgement], cpu_seconds: int, item: Item) -> Judgement:
     """Check an item in bounded CPU time, which still counts when no parent is left to watch the clock."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     soft_limit = math.ceil(usage.ru_utime + usage.ru_stime) + cpu_seconds + 1
@@ -207,7 +201,7 @@ def run_bounded(check: Callable[..., Judgement], cpu_seconds: int, *item: Any) -
         return check(*item)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)  # what filled the memory may still be there: the next item gets a fresh worker
-    except BaseException as error:  # raised in the parent, SystemExit would end it, and many errors do not unpickle
+    except BaseException as error:  # SystemExit would end the worker, and many errors do not unpickle
         return Judgement(solved=False, reason="error", answer=f"{type(error).__name__}: {error}"[:MAX_ANSWER_CHARS])
 
 

@@ -1,6 +1,7 @@
 """reasoning-gym's own scorers, made safe: real data sets, real and hostile answers."""
 
 import json
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,12 @@ def test_an_endless_power_is_a_timeout(verifier: GymVerifier) -> None:
 
 
 def test_a_megabyte_is_not_sent_to_a_scorer() -> None:
+    children = multiprocessing.active_children()
     verifier = GymVerifier()
     entry = entries("chain_sum", 1)[0]
     judgements = verifier.judge([(problem("chain_sum", entry), text) for text in ("1" * 1_000_000, "", " ")])
     assert [judgement.reason for judgement in judgements] == ["unparsed"] * 3
-    assert verifier.isolated._pool is None
+    assert multiprocessing.active_children() == children
 
 
 def test_an_unknown_data_set_is_an_error_not_a_solution(verifier: GymVerifier) -> None:
