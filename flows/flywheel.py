@@ -113,11 +113,8 @@ def choose_effort(turn: Turn, config: Config, refusals: int) -> Config:
 
 def harder(config: Config, refusals: int) -> Config:
     """On a plateau, the same with twice the attempts or tokens, and twice again on the next."""
-    search, times = config.search, 2 ** (refusals // config.run.plateau_after)
-    effort = (
-        {"samples": search.samples * times} if search.strategy == "best_of_n" else {"tokens": search.tokens * times}
-    )
-    return config.model_copy(update={"search": replace(search, **effort)})
+    times = 2 ** (refusals // config.run.plateau_after)
+    return config.model_copy(update={"search": config.search.with_budget(config.search.budget * times)})
 
 
 def make_claim(turn: Turn, config: Config, is_plateau: bool) -> Claim:

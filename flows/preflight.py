@@ -63,7 +63,7 @@ def choose_problems(turn: Turn, config: Config) -> int:
     """Draw the problems to try; says how many."""
     settings = replace(config.curriculum, problems=min(NUM_PROBLEMS, config.curriculum.problems))
     draw = prepared(sample, "start · preflight problems", config)
-    return draw(turn, config.problems, config.splits, settings)
+    return draw(turn, config.problems, config.splits, settings, replace(config.search, adaptive=False))
 
 
 def describe(found: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ def turn_wheel(turn: Turn, config: Config) -> Round:
     champion_id = turn.registry.champion(turn.line)
     with stages("sample"):
         draw = prepared(sample, f"{turn.label} · sample", config)
-        num_problems = draw(turn, config.problems, config.splits, config.curriculum)
+        num_problems = draw(turn, config.problems, config.splits, config.curriculum, config.search)
     with stages("search", total=num_problems):
         search_shards(turn, champion_id, cut(num_problems, config.run.shard_problems), config)
     with stages("filter"):

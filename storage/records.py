@@ -98,6 +98,9 @@ class Draw:
     place: Annotated[int, "Its place in the round, from 0; shards are cut along it."]
     problem_id: Annotated[str, "The problem."]
     is_new: Annotated[bool, "Drawn from the source just now; else chosen again for what it still teaches."]
+    budget: Annotated[
+        int, "What search may spend on it: attempts (best_of_n), or tokens (trees); 0: as much as is configured."
+    ] = 0
     created_at: Annotated[datetime, "When it was drawn."] = field(default_factory=now)
 
 

@@ -2,7 +2,9 @@
 
 from functools import partial
 
+from models.search.settings import SearchSettings
 from storage.curriculum import choose_problems, problems_of
+from storage.effort import budgets, raise_by
 from storage.problems import ProblemSettings, open_source
 from storage.records import Draw, Problem, Split
 from storage.settings import CurriculumSettings
@@ -12,10 +14,12 @@ from tasks.turn import Turn
 
 
 @stage("sample")
-def sample(turn: Turn, problems: ProblemSettings, splits: Splits, curriculum: CurriculumSettings) -> int:
+def sample(
+    turn: Turn, problems: ProblemSettings, splits: Splits, curriculum: CurriculumSettings, search: SearchSettings
+) -> int:
     """Draws the round's problems; says how many. The same for the same seed and history, however often it is asked."""
     if not turn.lake.has("draws", turn.part):
-        turn.lake.publish("draws", turn.part, choose(turn, open_source(problems, splits), curriculum))
+        turn.lake.publish("draws", turn.part, choose(turn, open_source(problems, splits), curriculum, search))
     draws: list[Draw] = turn.lake.read("draws", turn.part)
     if not turn.lake.has("problems", turn.part):
         new = {draw.problem_id for draw in draws if draw.is_new}
@@ -25,8 +29,8 @@ def sample(turn: Turn, problems: ProblemSettings, splits: Splits, curriculum: Cu
     return len(draws)
 
 
-def choose(turn: Turn, source: Source, curriculum: CurriculumSettings) -> list[Draw]:
-    """The round's draws. Raises ValueError where there is no problem at all."""
+def choose(turn: Turn, source: Source, curriculum: CurriculumSettings, search: SearchSettings) -> list[Draw]:
+    """The round's draws, with budgets where search adapts them. Raises ValueError where there is no problem at all."""
     ask = partial(
         choose_problems, turn.warehouse, line=turn.line, round=turn.round, seed=turn.seed, settings=curriculum
     )
@@ -34,11 +38,22 @@ def choose(turn: Turn, source: Source, curriculum: CurriculumSettings) -> list[D
     new = [problem.problem_id for problem in draw_new(turn, source, choice.num_new)]
     if len(new) < choice.num_new:
         choice = ask(num_left=len(new))
+    rates = [*choice.rates, *[None] * len(new)]
+    spendable = [0] * len(rates)
+    if search.adaptive:
+        raised = raise_by(turn.warehouse, line=turn.line, round=turn.round)
+        spendable = budgets(rates, configured=search.budget, raised=raised)
     return [
-        Draw(line=turn.line, run_id=turn.run_id, round=turn.round, place=place, problem_id=problem_id, is_new=is_new)
-        for place, (problem_id, is_new) in enumerate(
-            [(problem_id, False) for problem_id in choice.known] + [(problem_id, True) for problem_id in new]
+        Draw(
+            line=turn.line,
+            run_id=turn.run_id,
+            round=turn.round,
+            place=place,
+            problem_id=problem_id,
+            is_new=place >= len(choice.known),
+            budget=budget,
         )
+        for place, (problem_id, budget) in enumerate(zip([*choice.known, *new], spendable, strict=True))
     ]
 
 

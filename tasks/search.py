@@ -59,8 +59,10 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
     )
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
-        tasks = [(problem, searcher.task(problem, policy)) for problem in problems]
-        searches = ((problem, searcher.strategy.search(task)) for problem, task in tasks)
+        searches = (
+            (problem, strategy_of(draw, settings).search(searcher.task(problem, policy)))
+            for draw, problem in zip(draws, problems, strict=True)
+        )
         for finished in drive(searches, engine, searcher.guide or searcher.verified):
             searcher.record(finished, settings)
     if searcher.steps:
@@ -68,6 +70,11 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()
+
+
+def strategy_of(draw: Draw, settings: SearchSettings) -> Strategy:
+    """The strategy that is configured, with the problem's own budget where it has one."""
+    return open_strategy(settings.with_budget(draw.budget) if draw.budget else settings)
 
 
 def recall(turn: Turn, shard: Shard) -> Progress:

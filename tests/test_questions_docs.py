@@ -38,6 +38,7 @@ SECTIONS = {
         "solved_by_round", "solved_by_difficulty", "solved_by_attempts", "unsolved_problems", "reasons_by_round",
         "truncated_by_round", "tokens_per_solved_problem", "entropy_by_round", "sureness_of_right_and_wrong",
         "length_of_right_and_wrong", "preflight_and_now", "solved_by_strategy", "tree_shapes", "value_calibration",
+        "budgets",
     ],
     "How does the policy reason?": [
         "behaviours", "behaviours_by_round", "self_correction_lift", "alternative_proposal_lift",

@@ -1,7 +1,7 @@
 """What may be chosen about search, and the table from a strategy's name to the strategy. Imports no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from models.search.beam import Beam
@@ -25,6 +25,9 @@ class SearchSettings:
         Literal["verifier", "rules", "likelihood", "agreement"],
         "Trees: what says how good an answer is; verifier may read the gold answer, the others do not.",
     ] = "verifier"
+    adaptive: Annotated[
+        bool, "Whether hard problems get more of a round's budget, and what a round saves raises the next one's."
+    ] = False
     exploration: Annotated[float, "mcts: what an uncertain step is worth beside a good one (PUCT's c)."] = 1.25
     widening: Annotated[float, "mcts: a step has at most its visits to this power of next steps."] = 0.5
     width: Annotated[int, "beam, dvts: unfinished answers that are kept at each depth."] = 4
@@ -50,6 +53,17 @@ class SearchSettings:
             raise ValueError(f"exploration is {self.exploration}; expected 0 or more")
         if not 0 <= self.widening <= 1:
             raise ValueError(f"widening is {self.widening}; expected 0, one next step, to 1, as many as visits")
+
+    @property
+    def budget(self) -> int:
+        """What may be spent on a problem: attempts of best_of_n, tokens of a tree."""
+        return self.samples if self.strategy == "best_of_n" else self.tokens
+
+    def with_budget(self, budget: int) -> "SearchSettings":
+        """The same with another budget, or the least that they allow."""
+        if self.strategy == "best_of_n":
+            return replace(self, samples=max(budget, self.enough + WAVE if self.enough else 1))
+        return replace(self, tokens=budget)
 
 
 def _mcts(settings: SearchSettings) -> Strategy:

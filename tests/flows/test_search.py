@@ -110,3 +110,20 @@ def test_an_option_that_would_do_nothing_is_refused(grown: Wheel) -> None:
         (("evaluate", "--guide", "rules"), "--guide does nothing with --search left out"),
     ]:
         assert message in grown(*arguments, status=2).stderr
+
+
+def test_budgets_follow_history_and_are_kept(turned: Turned, tmp_path: Path) -> None:
+    wheel = turned.wheel.copy(tmp_path / "wheel")
+    settings = wheel.folder / "flywheel.toml"
+    settings.write_text(settings.read_text().replace("enough = 0\n", "enough = 2\nadaptive = true\n"))
+    wheel("run", "--rounds", "2")
+    rounds = json.loads(wheel("sql", "budgets", "--format", "json").stdout)
+    assert len(rounds) == 2 and all(row["spent"] <= row["planned"] for row in rounds)
+    assert rounds[0]["planned"] == pytest.approx(24 * 8, rel=0.1)
+    raised = min(2.0, rounds[0]["planned"] / rounds[0]["spent"])
+    assert rounds[1]["planned"] == pytest.approx(24 * 8 * raised, rel=0.1)
+    (over,) = wheel.ask("""
+        SELECT count(*) FILTER (WHERE num_attempts > greatest(budget, 6)) AS over, count(DISTINCT budget) AS budgets
+        FROM draws JOIN searches USING (run_id, round, problem_id) WHERE budget > 0
+    """)
+    assert over["over"] == 0 and over["budgets"] > 3

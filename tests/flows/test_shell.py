@@ -36,7 +36,7 @@ TIMEOUT_S = 60.0
 OURS = questions(Home(Path("nowhere")))
 OFTEN_WITHOUT_ROWS = {
     "rollbacks", "flipped_problems", "self_correction_lift", "alternative_proposal_lift", "tree_shapes",
-    "value_calibration",
+    "value_calibration", "budgets",
 }  # fmt: skip
 """Questions about what a small wheel may never do."""
 

@@ -1,0 +1,15 @@
+-- What the last round before $round with budgets of its own might have spent, and spent: attempts or tokens.
+
+WITH planned AS (
+    SELECT run_id, round, sum(budget) AS planned
+    FROM draws
+    WHERE line = $line AND round < $round AND budget > 0
+    GROUP BY run_id, round
+    ORDER BY round DESC
+    LIMIT 1
+)
+SELECT
+    coalesce(any_value(planned), 0)::BIGINT AS planned,
+    coalesce(sum(CASE WHEN starts_with(strategy, 'best_of_n') THEN num_attempts ELSE num_tokens END), 0)::BIGINT AS spent
+FROM planned
+JOIN searches USING (run_id, round)
