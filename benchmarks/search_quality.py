@@ -16,13 +16,13 @@ import hashlib
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -57,6 +57,9 @@ MAX_NEW_TOKENS = 96
 BOUNDARY = ";"
 
 Make = Callable[[Budget], Strategy]
+Name = TypeVar("Name")
+Place = tuple[int, int]
+"""A problem's place, and a seed."""
 CHOSEN: dict[str, Make] = {
     "mcts": lambda budget: MCTS(budget=budget, boundary=BOUNDARY, temperature=0.6, widening=0.5),
     "beam": lambda budget: Beam(budget=budget, boundary=BOUNDARY, temperature=1.0, width=4, expansion=2),
@@ -65,21 +68,19 @@ CHOSEN: dict[str, Make] = {
     ),
 }
 """By `--tune`."""
-GRID: dict[str, dict[str, Make]] = {
-    "mcts": {
-        f"temperature {t}, widening {w}": lambda budget, t=t, w=w: MCTS(  # type: ignore[misc]
-            budget=budget, boundary=BOUNDARY, temperature=t, widening=w
-        )
-        for t in (0.6, 0.8)
-        for w in (0.35, 0.5, 0.65)
-    },
-    "beam": {
-        f"temperature {t}, width {n}, expansion {k}": lambda budget, t=t, n=n, k=k: Beam(  # type: ignore[misc]
-            budget=budget, boundary=BOUNDARY, temperature=t, width=n, expansion=k
-        )
-        for t in (0.6, 1.0)
-        for n, k in ((2, 4), (4, 2), (4, 4))
-    },
+GRID: dict[str, Make] = {
+    f"mcts, temperature {t}, widening {w}": lambda budget, t=t, w=w: MCTS(  # type: ignore[misc]
+        budget=budget, boundary=BOUNDARY, temperature=t, widening=w
+    )
+    for t in (0.6, 0.8)
+    for w in (0.35, 0.5, 0.65)
+} | {
+    f"{name}, temperature {t}, width {n}, expansion {k}": lambda budget, name=name, t=t, n=n, k=k: Beam(  # type: ignore[misc]
+        budget=budget, boundary=BOUNDARY, temperature=t, width=n, expansion=k, is_diverse=name == "dvts"
+    )
+    for name in ("beam", "dvts")
+    for t in (0.6, 1.0)
+    for n, k in ((2, 4), (4, 2), (4, 4))
 }
 
 
@@ -150,23 +151,26 @@ def problems(number: int, *, tuning: bool = False) -> list[Problem]:
 
 
 def search(
-    policy: Policy, strategy: Strategy, asked: Sequence[Problem], seeds: Sequence[int], what: str
-) -> tuple[dict[tuple[int, int], Found], float, float]:
-    """What each problem (by place) and seed came to, tokens computed a token generated, and tokens/s."""
+    policy: Policy, strategies: Mapping[Name, Strategy], asked: Sequence[Problem], seeds: Sequence[int], what: str
+) -> tuple[dict[Name, dict[Place, Found]], float, float]:
+    """What each strategy came to, all in one drive; tokens computed a token generated, and tokens/s."""
     engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=512)
-    guide, started, num_tokens = _ByProblem(asked), monotonic(), 0
-    found: dict[tuple[int, int], Found] = {}
+    guide, started, num_tokens, done = _ByProblem(asked), monotonic(), 0, 0
+    found: dict[Name, dict[Place, Found]] = {name: {} for name in strategies}
     searches = (
-        ((place, seed), strategy.search(make_task(problem, seed)))
+        ((name, (place, seed)), strategy.search(make_task(problem, seed)))
         for seed in seeds
         for place, problem in enumerate(asked)
+        for name, strategy in strategies.items()
     )
+    total = len(asked) * len(seeds) * len(strategies)
     for finished in drive(searches, engine, guide):
-        for key, each in finished:
-            found[key] = each
+        for (name, place), each in finished:
+            found[name][place] = each
             num_tokens += each.num_tokens
+        done += len(finished)
         rate = num_tokens / (monotonic() - started)
-        print(f"\r{what}: {len(found):,} of {len(asked) * len(seeds):,}, {rate:,.0f} tokens/s   ", end="", flush=True)
+        print(f"\r{what}: {done:,} of {total:,}, {rate:,.0f} tokens/s   ", end="", flush=True)
     print("\r", end="")
     computed = (engine.num_computed_tokens - num_tokens) / max(1, num_tokens)
     return found, computed, num_tokens / (monotonic() - started)
@@ -186,15 +190,15 @@ class _ByProblem:
     def __init__(self, asked: Sequence[Problem]) -> None:
         self._asked, self._rules = asked, Rules()
 
-    def values(self, asked: Sequence[tuple[tuple[int, int], object]]) -> list[float]:
-        return self._rules.values([(self._asked[place], answer) for (place, _), answer in asked])  # type: ignore[misc]
+    def values(self, asked: Sequence[tuple[tuple[object, Place], object]]) -> list[float]:
+        return self._rules.values([(self._asked[place], answer) for (_, (place, _)), answer in asked])  # type: ignore[misc]
 
 
 def sample(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], temperature: float) -> Curve:
     """Where the tokens of the attempts so far first held a right one."""
-    strategy = Sampling(temperature)
     name = f"best_of_n, temperature {temperature}"
-    found, computed, rate = search(policy, strategy, asked, seeds, name)
+    by_name, computed, rate = search(policy, {name: Sampling(temperature)}, asked, seeds, name)
+    found = by_name[name]
     solved_at = [[first_right(asked[place], found[place, seed]) for seed in seeds] for place in range(len(asked))]
     return Curve(name, solved_at, computed, rate)
 
@@ -211,20 +215,24 @@ def first_right(problem: Problem, found: Found) -> float:
     return math.inf
 
 
-def grow(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], name: str, make: Make) -> Curve:
-    """A tree strategy. MCTS spends its tokens in the same order whatever its budget; beams are run at each."""
-    budgets = BUDGETS[-1:] if name == "mcts" else BUDGETS
-    solved_at = [[math.inf for _ in seeds] for _ in asked]
-    computed = rate = 0.0
-    for budget in budgets:
-        strategy = make(Budget(tokens=budget))
-        found, computed, rate = search(policy, strategy, asked, seeds, f"{name}, {budget} tokens")
-        for (place, seed), each in found.items():
+def grow(
+    policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], made: Mapping[str, Make], what: str
+) -> list[Curve]:
+    """Tree strategies. MCTS spends its tokens in the same order whatever its budget; beams are run at each."""
+    strategies = {
+        (name, budget): make(Budget(tokens=budget))
+        for name, make in made.items()
+        for budget in (BUDGETS[-1:] if name.startswith("mcts") else BUDGETS)
+    }
+    found, computed, rate = search(policy, strategies, asked, seeds, what)
+    solved_at = {name: [[math.inf for _ in seeds] for _ in asked] for name in made}
+    for (name, budget), places in found.items():
+        for (place, seed), each in places.items():
             if each.leaves[0].value == 1.0:
-                at = each.num_tokens if name == "mcts" else budget
-                row, index = solved_at[place], seeds.index(seed)
+                at = each.num_tokens if name.startswith("mcts") else budget
+                row, index = solved_at[name][place], seeds.index(seed)
                 row[index] = min(row[index], at)
-    return Curve(name, solved_at, computed, rate)
+    return [Curve(name, solved_at[name], computed, rate) for name in made]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -288,10 +296,9 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 def tune(policy: Policy) -> None:
     """The mean solved share of every choice on development problems."""
     asked = problems(0, tuning=True)
-    for name, choices in GRID.items():
-        for words, make in choices.items():
-            shares = grow(policy, asked, [100], name, make).shares()
-            print(f"{name:6} {words:44} {'  '.join(f'{share:.3f}' for share in shares)}  mean {sum(shares) / 5:.4f}")
+    for curve in grow(policy, asked, [100], GRID, "all choices"):
+        shares = curve.shares()
+        print(f"{curve.name:44} {'  '.join(f'{share:.3f}' for share in shares)}  mean {sum(shares) / len(shares):.4f}")
 
 
 def compare(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int]) -> Iterator[Curve]:
@@ -301,7 +308,7 @@ def compare(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int]) -> I
         show(curve)
     yield max(sampled, key=lambda curve: sum(curve.shares()))._replace(name="best_of_n")
     for name, make in CHOSEN.items():
-        curve = grow(policy, asked, seeds, name, make)
+        (curve,) = grow(policy, asked, seeds, {name: make}, name)
         show(curve)
         yield curve
 

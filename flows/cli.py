@@ -102,26 +102,24 @@ def search_options(default: str | None) -> Callable[[Callable[..., Any]], Callab
             "--choose",
             "choice",
             type=click.Choice(["first", "majority", "weighted"]),
-            default="majority",
-            show_default=True,
-            help="Which attempt is given where no rules tell.",
+            help="Which attempt is given where no rules tell.  [default: majority]",
         ),
     )
     return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def read_search(
-    strategy: Any, samples: int | None, tokens: int | None, guide: str | None, choice: str
+    strategy: Any, samples: int | None, tokens: int | None, guide: str | None, choice: str | None
 ) -> "Search | None":
     """What the options of a search ask for; None for greedy answers. Raises UsageError for one that does nothing."""
     grows = strategy not in (None, "best_of_n")
     idle = {"--samples": samples and strategy != "best_of_n", "--budget": tokens and not grows}
-    idle["--guide"] = guide and strategy is None
+    idle |= {"--guide": guide and strategy is None, "--choose": choice and strategy is None}
     if useless := [option for option, is_idle in idle.items() if is_idle]:
         raise click.UsageError(f"{useless[0]} does nothing with --search {strategy or 'left out'}: leave it out.")
     from flows.thinking import Search
 
-    return Search(strategy, samples or 8, tokens or 1000, guide, choice) if strategy else None
+    return Search(strategy, samples or 8, tokens or 1000, guide, choice or "majority") if strategy else None
 
 
 @flywheel.command()

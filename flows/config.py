@@ -143,6 +143,8 @@ class Idle(NamedTuple):
         return any(fnmatchcase(name, pattern) for pattern in self.settings)
 
 
+TREES_ONLY = ("tokens", "boundary", "guide", "exploration", "widening", "width", "expansion", "rollouts")
+
 IDLE = (
     Idle(
         ("scratch.*",),
@@ -161,9 +163,7 @@ IDLE = (
         "initialization.file empty",
     ),
     Idle(
-        tuple(
-            f"search.{key}" for key in ("tokens", "boundary", "guide", "exploration", "widening", "width", "expansion")
-        ),
+        tuple(f"search.{key}" for key in TREES_ONLY),
         lambda c: c.search.strategy == "best_of_n",
         'search.strategy is "best_of_n", which grows no tree',
     ),
@@ -173,7 +173,7 @@ IDLE = (
         'search.strategy is "{c.search.strategy}", which spends search.tokens',
     ),
     Idle(
-        ("search.width", "search.expansion"),
+        ("search.width", "search.expansion", "search.rollouts"),
         lambda c: c.search.strategy == "mcts",
         'search.strategy is "mcts", which keeps no beams',
     ),

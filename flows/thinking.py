@@ -34,5 +34,7 @@ class Search(NamedTuple):
             temperature=TEMPERATURE,
             enough=ends,
         )
-        strategy = GREEDY if self.strategy == "best_of_n" and self.samples == 1 else open_strategy(settings)
+        strategy = (
+            GREEDY if self.strategy == "best_of_n" and self.samples == 1 else open_strategy(settings, problem.verifier)
+        )
         return Thinking(strategy, self.guide or default_guide(problem), self.choice)

@@ -60,7 +60,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     )
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
         searches = (
-            (problem, strategy_of(draw, settings).search(searcher.task(problem, policy)))
+            (problem, strategy_of(draw, problem, settings).search(searcher.task(problem, policy)))
             for draw, problem in zip(draws, problems, strict=True)
         )
         for finished in drive(searches, engine, searcher.guide or searcher.verified):
@@ -72,9 +72,9 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     return searcher.progress()
 
 
-def strategy_of(draw: Draw, settings: SearchSettings) -> Strategy:
+def strategy_of(draw: Draw, problem: Problem, settings: SearchSettings) -> Strategy:
     """The strategy that is configured, with the problem's own budget where it has one."""
-    return open_strategy(settings.with_budget(draw.budget) if draw.budget else settings)
+    return open_strategy(settings.with_budget(draw.budget) if draw.budget else settings, problem.verifier)
 
 
 def recall(turn: Turn, shard: Shard) -> Progress:

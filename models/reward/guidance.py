@@ -98,18 +98,22 @@ class Agreement:
         self._votes: dict[str, Counter[str]] = {}
 
     def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
-        """The vote that each finished answer joins, never quite 1; none is worth 0, an unfinished one UNKNOWN."""
-        return [self._vote(problem, answer) for problem, answer in asked]
+        """The vote that each finished answer joins, never quite 1; none is worth 0, an unfinished one UNKNOWN.
 
-    def _vote(self, problem: Problem, answer: Completion) -> float:
-        if answer.stop_reason == "step":
-            return UNKNOWN
-        found = find_answer(answer.text) if is_whole(answer) else ""
-        if not found:
-            return 0.0
-        votes = self._votes.setdefault(problem.problem_id, Counter())
-        votes[found] += 1
-        return min(votes[found] / votes.total(), SURE)
+        Answers that are asked of together vote first, so that their order tells nothing.
+        """
+        found = [find_answer(answer.text) if is_whole(answer) else "" for _, answer in asked]
+        for (problem, _), vote in zip(asked, found, strict=True):
+            if vote:
+                self._votes.setdefault(problem.problem_id, Counter())[vote] += 1
+        return [
+            UNKNOWN if answer.stop_reason == "step" else self._share(problem, vote)
+            for (problem, answer), vote in zip(asked, found, strict=True)
+        ]
+
+    def _share(self, problem: Problem, vote: str) -> float:
+        votes = self._votes.get(problem.problem_id, Counter())
+        return min(votes[vote] / votes.total(), SURE) if vote else 0.0
 
 
 GUIDES: dict[str, Callable[[], Guide[Problem]]] = {

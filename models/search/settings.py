@@ -10,6 +10,9 @@ from models.search.budget import Budget
 from models.search.mcts import MCTS
 from models.search.protocol import Strategy
 
+BOUNDARIES = {"countdown": ";"}
+"""Verifier to what ends a step of the answers that it reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
@@ -20,7 +23,10 @@ class SearchSettings:
     enough: Annotated[int, "Right attempts that end a problem's search (best_of_n looks every 4); 0: none do."] = 0
     samples: Annotated[int, "best_of_n: most attempts at a problem in a round."] = 16
     tokens: Annotated[int, "Trees: most tokens generated for a problem, duplicates and all."] = 600
-    boundary: Annotated[str | int, "Trees: where a step ends, after this text or after so many tokens."] = ";"
+    boundary: Annotated[
+        str | int,
+        "Trees: where a step ends, after this text or so many tokens; empty: ; for Countdown, else a newline.",
+    ] = ""
     guide: Annotated[
         Literal["verifier", "rules", "likelihood", "agreement"],
         "Trees: what says how good an answer is; verifier may read the gold answer, the others do not.",
@@ -32,6 +38,9 @@ class SearchSettings:
     widening: Annotated[float, "mcts: a step has at most its visits to this power of next steps."] = 0.5
     width: Annotated[int, "beam, dvts: unfinished answers that are kept at each depth."] = 4
     expansion: Annotated[int, "beam, dvts: next steps that are tried of each."] = 4
+    rollouts: Annotated[
+        int, "beam, dvts: answers written on from a step, whose mean value is its own; 0: the guide's word is."
+    ] = 0
 
     def __post_init__(self) -> None:
         for name in ("samples", "tokens", "width", "expansion"):
@@ -45,9 +54,11 @@ class SearchSettings:
                 f"enough is {self.enough} and would do nothing: of {self.samples} samples, {last_look} are made by the "
                 "last look; raise samples, or lower enough"
             )
+        if self.rollouts < 0:
+            raise ValueError(f"rollouts is {self.rollouts}; expected 0, the guide's word, or more")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; expected more than 0: attempts must differ to teach")
-        if not self.boundary or (isinstance(self.boundary, int) and self.boundary < 0):
+        if isinstance(self.boundary, int) and self.boundary < 1:
             raise ValueError(f"boundary is {self.boundary!r}; expected a text that ends steps, or a number of tokens")
         if self.exploration < 0:
             raise ValueError(f"exploration is {self.exploration}; expected 0 or more")
@@ -84,6 +95,7 @@ def _beam(settings: SearchSettings) -> Strategy:
         temperature=settings.temperature,
         width=settings.width,
         expansion=settings.expansion,
+        rollouts=settings.rollouts,
         is_diverse=settings.strategy == "dvts",
         enough=settings.enough,
     )
@@ -102,6 +114,7 @@ STRATEGIES: dict[str, Callable[[SearchSettings], Strategy]] = {
 """Name to strategy."""
 
 
-def open_strategy(settings: SearchSettings) -> Strategy:
-    """The strategy that the settings name."""
-    return STRATEGIES[settings.strategy](settings)
+def open_strategy(settings: SearchSettings, verifier: str = "") -> Strategy:
+    """The strategy that the settings name, its steps those of answers to problems of a verifier."""
+    boundary = settings.boundary or BOUNDARIES.get(verifier, "\n")
+    return STRATEGIES[settings.strategy](replace(settings, boundary=boundary))

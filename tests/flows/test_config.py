@@ -79,7 +79,7 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
         (
             "search.x=3",
             "--set: there is no search.x; there are strategy, temperature, enough, samples, tokens, boundary, guide, "
-            "exploration, widening, width, expansion.",
+            "adaptive, exploration, widening, width, expansion, rollouts.",
         ),
         ("serch.samples=3", "--set: there is no section 'serch'; did you mean search?"),
         ("samples=3", "--set: there is no section 'samples'; did you mean search.samples?"),

@@ -58,6 +58,27 @@ def test_every_step_hangs_on_its_tree_and_leads_to_its_trajectory(grown: Wheel) 
     assert texts["n"] == texts["same"] == 24
 
 
+@pytest.mark.slow
+def test_a_shard_killed_as_it_publishes_grows_the_same_trees(turned: Turned, tmp_path: Path) -> None:
+    wheel = turned.wheel.copy(tmp_path / "wheel")
+    settings = wheel.folder / "flywheel.toml"
+    settings.write_text(settings.read_text().replace("samples = 8\n", MCTS))
+    run = wheel.start("run", "--rounds", "1")
+    wheel.wait_for("lake/steps/*-s0001.parquet", 1, run)
+    run.kill()
+    run.communicate()
+    before = wheel.digests()
+    wheel("run")
+    assert before.items() <= wheel.digests().items()
+    (faults,) = wheel.ask("""
+        SELECT
+            count(*) FILTER (WHERE trajectories.trajectory_id IS NULL) AS lost,
+            (SELECT count(*) - count(DISTINCT step_id) FROM steps) AS doubled
+        FROM steps LEFT JOIN trajectories USING (trajectory_id) WHERE steps.trajectory_id <> ''
+    """)
+    assert set(faults.values()) == {0}
+
+
 def test_what_trees_found_trains(grown: Wheel) -> None:
     (row,) = grown.ask(
         "SELECT count(*) AS n FROM current_selections JOIN trajectories USING (trajectory_id) "

@@ -59,7 +59,7 @@ def test_diverse_beams_keep_a_subtree_each() -> None:
 
 
 def test_what_budget_is_left_begins_new_beams_in_the_same_tree() -> None:
-    found, guide = run(Beam(budget=Budget(tokens=400), boundary=";", width=1, expansion=2), lambda text: 0.0)
+    found, guide = run(Beam(budget=Budget(tokens=400), boundary=";", width=1, expansion=2), lambda text: 0.1)
     assert len(guide.asked) > 4
     assert found.root is not None and len(found.root.children) > 2
     assert found.num_tokens <= 400
@@ -70,6 +70,33 @@ def test_enough_right_answers_end_it(is_diverse: bool) -> None:
     strategy = Beam(budget=Budget(tokens=4000), boundary=";", is_diverse=is_diverse)
     found, _ = run(strategy, lambda text: float(len(text) > 2))
     assert found.num_tokens < 200 and found.attempts[0].text
+
+
+def test_a_worthless_step_is_gone_no_further() -> None:
+    found, guide = run(
+        Beam(budget=Budget(nodes=24), boundary=";", width=3, expansion=4), lambda text: float(text[0] != "d") / 2
+    )
+    assert "d;" in guide.asked[0]
+    assert not any(text.startswith("d;") and len(text) > 2 for asked in guide.asked for text in asked)
+    assert not any(leaf.text.startswith("d") for leaf in found.leaves)
+
+
+def test_a_step_is_worth_the_mean_of_its_rollouts() -> None:
+    # The guide prefers d at the first step, but only what comes of a ends well.
+    strategy = Beam(budget=Budget(nodes=200), boundary=";", width=1, expansion=4, rollouts=3)
+    found, guide = run(strategy, lambda text: (0.9 if text[0] == "a" else 0.1) if len(text) > 2 else ord(text[0]) / 200)
+    assert {"a;", "d;"} <= set(guide.asked[0]) and all(len(text) > 2 for text in guide.asked[1])
+    assert {text[:2] for text in guide.asked[2]} == {"a;"}
+    assert found.attempts[0].text.startswith("a")
+
+
+def test_rollouts_keep_the_budget() -> None:
+    for tokens in range(1, 60):
+        found, _ = run(
+            Beam(budget=Budget(tokens=tokens), boundary=";", width=2, expansion=2, rollouts=2, enough=0),
+            lambda text: 0.3,
+        )
+        assert found.num_tokens <= tokens
 
 
 def test_labels_name_width_and_budget() -> None:

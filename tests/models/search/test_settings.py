@@ -22,11 +22,32 @@ def test_the_settings_open_their_strategy() -> None:
     assert open_strategy(settings) == MCTS(
         budget=Budget(tokens=300), boundary="\n\n", temperature=0.7, exploration=2.0, widening=0.3, enough=3
     )
-    settings = SearchSettings(strategy="dvts", tokens=300, boundary=20, width=8, expansion=2)
+    settings = SearchSettings(strategy="dvts", tokens=300, boundary=20, width=8, expansion=2, rollouts=3)
     assert open_strategy(settings) == Beam(
-        budget=Budget(tokens=300), boundary=20, temperature=0.7, width=8, expansion=2, is_diverse=True, enough=0
+        budget=Budget(tokens=300),
+        boundary=20,
+        temperature=0.7,
+        width=8,
+        expansion=2,
+        rollouts=3,
+        is_diverse=True,
+        enough=0,
     )
     assert open_strategy(replace(settings, strategy="beam")) == replace(open_strategy(settings), is_diverse=False)  # type: ignore[type-var]
+
+
+def test_steps_end_as_the_answers_of_the_problems_do() -> None:
+    settings = SearchSettings(strategy="mcts")
+    ends = [getattr(open_strategy(settings, verifier), "boundary", None) for verifier in ("countdown", "math", "")]
+    assert ends == [";", "\n", "\n"]
+    assert open_strategy(replace(settings, boundary="="), "countdown") == open_strategy(replace(settings, boundary="="))
+
+
+def test_a_budget_is_attempts_or_tokens() -> None:
+    sampled, grown = SearchSettings(samples=16, enough=2), SearchSettings(strategy="beam", tokens=300)
+    assert (sampled.budget, grown.budget) == (16, 300)
+    assert sampled.with_budget(40).samples == 40 and grown.with_budget(40).tokens == 40
+    assert sampled.with_budget(1).samples == 6 and SearchSettings(samples=16).with_budget(1).samples == 1
 
 
 def test_every_guide_that_can_be_named_is_there() -> None:
@@ -44,8 +65,8 @@ def test_every_guide_that_can_be_named_is_there() -> None:
         ({"temperature": -1.0}, "-1.0"),
         ({"tokens": 0}, "tokens is 0"),
         ({"width": 0}, "width is 0"),
-        ({"boundary": ""}, "boundary is ''; expected a text that ends steps, or a number of tokens"),
-        ({"boundary": -3}, "boundary is -3"),
+        ({"boundary": -3}, "boundary is -3; expected a text that ends steps, or a number of tokens"),
+        ({"rollouts": -1}, "rollouts is -1"),
         ({"exploration": -0.1}, "exploration is -0.1"),
         ({"widening": 1.5}, "widening is 1.5; expected 0, one next step, to 1, as many as visits"),
     ],
