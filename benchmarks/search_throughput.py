@@ -6,6 +6,8 @@ nothing else is done. `tree_over_raw` is the least of the strategies' ratios, ea
 `batched_over_single` is a beam of width 4 over all problems at once against the same beam one
 problem at a time, its own requests batched, on the same engine; `engine_limit` is what the bare
 engine gains from batches of the one size over batches of the other, which no driver can exceed.
+`differing_trees` is the share of MCTS trees that are not the same, node by node and visit by visit,
+when their problems are searched in shards of 37 and waves of 64 instead of all at once.
 """
 
 import argparse
@@ -26,13 +28,15 @@ from models.policy.transformers_engine import TransformersEngine
 from models.search.beam import Beam
 from models.search.budget import Budget
 from models.search.driver import drive
-from models.search.protocol import Strategy
+from models.search.protocol import Found, Strategy
+from models.search.tree import Node
 from storage.records import Problem
 
-GOALS = {"tree_over_raw": 0.90, "batched_over_single": 10.0}
+GOALS = {"tree_over_raw": 0.90, "batched_over_single": 10.0, "differing_trees": 0.01}
 BUDGET = Budget(tokens=600)
 DEMONSTRATIONS = 10_000
 NUM_SINGLE = 12
+SHARD = 37
 
 Wave = list[Request]
 
@@ -116,6 +120,27 @@ def batched_over_single(policy: Policy, asked: Sequence[Problem]) -> dict[str, f
     return {"batched_over_single": rates[0] / rates[1], "engine_limit": bare[0] / bare[1]}
 
 
+def differing_trees(policy: Policy, asked: Sequence[Problem]) -> float:
+    """Share of trees that shards and smaller waves change: rounding differs with a batch's shape."""
+    together = grow(open_engine(policy), asked)
+    small = TransformersEngine(policy.model, policy.tokenizer, max_rows=64)
+    shards = [asked[first : first + SHARD] for first in range(0, len(asked), SHARD)]
+    apart = [tree for shard in shards for tree in grow(small, shard)]
+    num_differing = sum(one != other for one, other in zip(together, apart, strict=True))
+    print(f"mcts  {num_differing} of {len(asked)} trees differ between one batch and shards")
+    return num_differing / len(asked)
+
+
+def grow(engine: TransformersEngine, asked: Sequence[Problem]) -> list[list[tuple[tuple[int, ...], int]]]:
+    """Each problem's MCTS tree: its nodes' tokens and visits, parents first."""
+    strategy, found = CHOSEN["mcts"](BUDGET), dict[str, Found]()
+    searches = ((problem, strategy.search(make_task(problem, 0))) for problem in asked)
+    for finished in drive(searches, engine, Rules()):
+        found |= {problem.problem_id: each for problem, each in finished}
+    roots = [found[problem.problem_id].root or Node() for problem in asked]
+    return [[(node.prefix, node.visits) for node in root.walk()] for root in roots]
+
+
 def main() -> None:
     """Measure each strategy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,7 +153,8 @@ def main() -> None:
     figures = {f"{name}_over_raw": tree_over_raw(policy, name, asked, arguments.repeats) for name in CHOSEN}
     figures["tree_over_raw"] = min(figures.values())
     figures |= batched_over_single(policy, asked)
-    conclude("search_throughput", figures, GOALS, seeds=[0])
+    figures["differing_trees"] = differing_trees(policy, asked)
+    conclude("search_throughput", figures, GOALS, at_most=["differing_trees"], seeds=[0])
 
 
 if __name__ == "__main__":

@@ -168,6 +168,11 @@ IDLE = (
         'search.strategy is "best_of_n", which grows no tree',
     ),
     Idle(
+        ("search.enough",),
+        lambda c: c.search.strategy == "best_of_n" and c.search.enough > c.search.last_look,
+        "of {c.search.samples} samples, {c.search.last_look} are made when search last looks whether there are enough",
+    ),
+    Idle(
         ("search.samples",),
         lambda c: c.search.strategy != "best_of_n",
         'search.strategy is "{c.search.strategy}", which spends search.tokens',

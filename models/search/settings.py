@@ -20,7 +20,7 @@ class SearchSettings:
 
     strategy: Annotated[Literal["best_of_n", "mcts", "beam", "dvts"], "How a problem is searched."] = "best_of_n"
     temperature: Annotated[float, "Sampling temperature of the attempts, or of a tree's steps."] = 0.7
-    enough: Annotated[int, "Right attempts that end a problem's search (best_of_n looks every 4); 0: none do."] = 0
+    enough: Annotated[int, "Right attempts that end a problem's search (best_of_n looks every 4); 0: none do."] = 4
     samples: Annotated[int, "best_of_n: most attempts at a problem in a round."] = 16
     tokens: Annotated[int, "Trees: most tokens generated for a problem, duplicates and all."] = 600
     boundary: Annotated[
@@ -48,12 +48,6 @@ class SearchSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.enough < 0:
             raise ValueError(f"enough is {self.enough}; expected a number of right attempts, or 0 to make all")
-        last_look = (self.samples - 1) // WAVE * WAVE
-        if self.strategy == "best_of_n" and self.enough > last_look:
-            raise ValueError(
-                f"enough is {self.enough} and would do nothing: of {self.samples} samples, {last_look} are made by the "
-                "last look; raise samples, or lower enough"
-            )
         if self.rollouts < 0:
             raise ValueError(f"rollouts is {self.rollouts}; expected 0, the guide's word, or more")
         if self.temperature <= 0:
@@ -71,10 +65,13 @@ class SearchSettings:
         return self.samples if self.strategy == "best_of_n" else self.tokens
 
     def with_budget(self, budget: int) -> "SearchSettings":
-        """The same with another budget, or the least that they allow."""
-        if self.strategy == "best_of_n":
-            return replace(self, samples=max(budget, self.enough + WAVE if self.enough else 1))
-        return replace(self, tokens=budget)
+        """The same with another budget."""
+        return replace(self, samples=budget) if self.strategy == "best_of_n" else replace(self, tokens=budget)
+
+    @property
+    def last_look(self) -> int:
+        """Attempts of best_of_n that are made when it last looks whether there are enough right ones."""
+        return (self.samples - 1) // WAVE * WAVE
 
 
 def _mcts(settings: SearchSettings) -> Strategy:
