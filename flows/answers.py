@@ -1,8 +1,13 @@
 """Answers to SQL queries: a table for people, csv, json or parquet for programs."""
 
 import io
+import os
 import re
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 
 import click
 import polars as pl
@@ -10,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from models.reward.isolated import address_space
 from storage.home import Home
 from storage.warehouse import QueryError, Question, Warehouse, questions
 from tasks.wording import printable, shorten
@@ -20,15 +26,46 @@ UNFOLDED = 10_000
 """Columns of a terminal in which no line is folded."""
 NAME = re.compile(r"(?:\s|--[^\n]*\n)*(\w[\w-]*)\s*;?\s*")
 """A question's, comments before it aside; no SQL is a single word."""
+SPARE_BYTES = 4 << 30
+"""Address space that a statement may take: what it computes with, and its answer."""
+GRACE_S = 5.0
 NOT_FOR_TERMINALS = "parquet is for files: name the QUERY, and write `--format parquet > answer.parquet`."
 
 
 def ask(home: Home, query: str, timeout_s: float) -> pl.DataFrame:
     """The answer to one SELECT, or to the question of that name. Raises QueryError, fit for a terminal."""
     try:
-        return Warehouse(home).ask(find_sql(home, query), timeout_s=timeout_s)
+        with contained(timeout_s):
+            return Warehouse(home).ask(find_sql(home, query), timeout_s=timeout_s)
     except QueryError as error:  # DuckDB cites the values it stumbles over
         raise QueryError(printable(str(error), keep="\n")) from None
+
+
+@contextmanager
+def contained(timeout_s: float) -> Iterator[None]:
+    """Bounds what DuckDB's own limits do not reach: memory that a function takes for itself, and a call without end.
+
+    Such a call hears no interrupt, and so this process ends with it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = address_space() + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    watch = Timer(timeout_s + GRACE_S, give_up, [timeout_s])
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def give_up(timeout_s: float) -> None:
+    """End this process, for a statement in it does not."""
+    told = f"flywheel: one call in that statement took more than {timeout_s:g} s and cannot be stopped, so this ends.\n"
+    sys.stderr.write(told)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def find_sql(home: Home, query: str) -> str:

@@ -276,6 +276,20 @@ def test_ctrl_c_ends_a_query_at_once(home: Home) -> None:
     assert query.communicate(timeout=20)[0].decode().strip() == "Aborted!"
 
 
+def test_memory_that_a_function_takes_for_itself_is_bounded(home: Home) -> None:
+    done = follow(home, "SELECT length(repeat('a', 3000000000)); SELECT 2 AS b;", "--format", "csv")
+    assert done.returncode == 1 and "Out of Memory" in done.stderr and "needs more memory than allowed" in done.stderr
+
+
+def test_a_call_that_hears_no_interrupt_ends_with_its_process(home: Home) -> None:
+    endless = "SELECT levenshtein(repeat('a', 10000000), repeat('b', 10000000));"
+    done = follow(home, endless, "--timeout", "0.5")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "flywheel: one call in that statement took more than 0.5 s and cannot be stopped, so this ends.\n"
+    )
+
+
 def test_a_statement_ends_where_sql_says_so() -> None:
     text = ".tables\nSELECT 'a;b', \"c;\", $$d;$$ -- e;\n/* f; /* g; */ */;SELECT 2;\n .help\nSELECT 'é;\n.x'"
     assert list(statements(text.splitlines(keepends=True))) == [
