@@ -20,6 +20,9 @@ SURE = 0.999
 UNKNOWN = 0.5
 """Of an unfinished answer, where all that can be said is that something may come of it."""
 
+DOUBT = 2
+"""Votes' worth of not knowing that agreement starts from."""
+
 STEP_RULES: dict[str, Callable[[Problem, str], bool]] = {"countdown": may_hold}
 """Verifier to whether an unfinished answer keeps its problem's rules; other answers are read at their end."""
 
@@ -98,7 +101,7 @@ class Agreement:
         self._votes: dict[str, Counter[str]] = {}
 
     def values(self, asked: Sequence[tuple[Problem, Completion]]) -> list[float]:
-        """The vote that each finished answer joins, never quite 1; none is worth 0, an unfinished one UNKNOWN.
+        """The vote that each finished answer joins, below 1; none is worth 0, an unfinished one UNKNOWN.
 
         Answers that are asked of together vote first, so that their order tells nothing.
         """
@@ -112,8 +115,9 @@ class Agreement:
         ]
 
     def _share(self, problem: Problem, vote: str) -> float:
+        """Of the other votes; where they are few they count little, or the first answer would be the best of all."""
         votes = self._votes.get(problem.problem_id, Counter())
-        return min(votes[vote] / votes.total(), SURE) if vote else 0.0
+        return (votes[vote] - 1 + UNKNOWN * DOUBT) / (votes.total() - 1 + DOUBT) if vote else 0.0
 
 
 GUIDES: dict[str, Callable[[], Guide[Problem]]] = {

@@ -41,8 +41,9 @@ class Beam:
 
     @property
     def label(self) -> str:
-        """`beam(4, 600 tokens)` or `dvts(4, 600 tokens)`."""
-        return f"{'dvts' if self.is_diverse else 'beam'}({self.width}, {self.budget})"
+        """`beam(4x4, 600 tokens)`, or `dvts(4x2, 2 rollouts, 600 tokens)`."""
+        rollouts = f"{self.rollouts} rollouts, " if self.rollouts else ""
+        return f"{'dvts' if self.is_diverse else 'beam'}({self.width}x{self.expansion}, {rollouts}{self.budget})"
 
     def search(self, task: Task) -> Search:
         """Beams from the root to their ends, again and again until the budget is spent."""
@@ -51,11 +52,10 @@ class Beam:
         beams: list[Node] = []
         while not root.is_closed and not (self.enough and num_right >= self.enough):
             beams = beams or [root]
-            num, limit = account.afford(*self._want(beams, task))
-            if not num:
+            parents = [beam for beam in beams for _ in range(self._share(beam))]
+            grown, prompt_tokens = yield from self._continue(parents, task, account, max_steps=1)
+            if not grown:
                 break
-            parents = [beam for beam in beams for _ in range(self._share(beams))][:num]
-            grown, prompt_tokens = yield from self._continue(parents, task, account, limit, max_steps=1)
             worths = yield from _judge(grown, task.seed, prompt_tokens)
             beyond = yield from self._roll_out(worths, task, account)
             ended = {node: worth for node, worth in (worths | beyond).items() if node.stop_reason != "step"}
@@ -64,55 +64,65 @@ class Beam:
             beams = self._keep(grown, worths)
         return harvest(root, leaves, task.seed, prompt_tokens)
 
-    def _want(self, beams: Sequence[Node], task: Task) -> tuple[int, int]:
-        """Continuations of these beams, and the most tokens of each."""
-        return len(beams) * self._share(beams), task.max_new_tokens - max(len(beam.prefix) for beam in beams)
-
-    def _share(self, beams: Sequence[Node]) -> int:
-        """Continuations of each beam; the root's are those of all."""
-        return self.expansion * (self.width if beams[0].parent is None else 1)
+    def _share(self, beam: Node) -> int:
+        """Continuations of a beam; the root's are those of all."""
+        return self.expansion * (self.width if beam.parent is None else 1)
 
     def _roll_out(
         self, worths: Worths, task: Task, account: Account
     ) -> Generator[Continue | Value, Sequence[Any], Worths]:
-        """Write each open step on to an end a few times, and have it be worth what those ends are, which are given."""
+        """Write each open step on to an end a few times, have it be worth what they are, and back that up.
+
+        Gives those ends' own worths. A step without a whole rollout keeps the guide's word.
+        """
         wanted = [node for node in worths if not node.is_closed for _ in range(self.rollouts)]
-        if not wanted:
-            return {}
-        num, limit = account.afford(len(wanted), task.max_new_tokens - max(len(node.prefix) for node in wanted))
-        if not num:
-            return {}
-        ends, prompt_tokens = yield from self._continue(wanted[:num], task, account, limit, max_steps=0)
+        ends, prompt_tokens = yield from self._continue(wanted, task, account, max_steps=0)
         beyond = yield from _judge(ends, task.seed, prompt_tokens)
-        of_step: dict[Node, list[float]] = {}
-        for node, end in zip(wanted, ends, strict=False):
-            of_step.setdefault(node, []).append(beyond[end])
-        worths |= {node: fmean(found) for node, found in of_step.items()}
+        whole: dict[Node, list[Node]] = {}
+        for step, end in zip(wanted, ends, strict=False):
+            if end.stop_reason != "length" or len(end.prefix) >= task.max_new_tokens:
+                whole.setdefault(step, []).append(end)
+        for step, worth in worths.items():
+            for end in whole.get(step, ()):
+                end.back_up(beyond[end])
+            if step not in whole and not (self.rollouts and step.visits):
+                step.back_up(worth)
+        worths |= {step: fmean(beyond[end] for end in found) for step, found in whole.items()}
         return beyond
 
     def _continue(
-        self, parents: Sequence[Node], task: Task, account: Account, limit: int, max_steps: int
+        self, parents: Sequence[Node], task: Task, account: Account, max_steps: int
     ) -> Generator[Continue | Value, Sequence[Any], tuple[list[Node], int]]:
-        """Where a continuation of each parent leads, the same node where they wrote the same; the prompt's tokens."""
-        completions = yield from complete(
-            [
+        """Where a continuation of each parent leads, as far as the budget goes, and the prompt's tokens.
+
+        Parents that wrote the same lead to the same node. A tight budget is spent a few at a time.
+        """
+        grown: list[Node] = []
+        prompt_tokens = 0
+        while rest := parents[len(grown) :]:
+            room = task.max_new_tokens - min(len(parent.prefix) for parent in rest)
+            num, limit = account.afford(len(rest), room, max_steps)
+            if not num:
+                break
+            requests = [
                 Request(
                     prompt=task.prompt,
                     prefix=parent.prefix,
                     seed=task.seed + account.nodes + index,
                     temperature=self.temperature,
-                    max_new_tokens=limit,
+                    max_new_tokens=min(limit, task.max_new_tokens - len(parent.prefix)),
                     boundary=self.boundary,
                     max_steps=max_steps,
                 )
-                for index, parent in enumerate(parents)
+                for index, parent in enumerate(rest[:num])
             ]
-        )
-        account.pay(completions)
-        grown = [parent.grow(completion) for parent, completion in zip(parents, completions, strict=True)]
-        for node in grown:
-            node.cut_off(task.max_new_tokens)
-        return grown, completions[0].prompt_tokens
+            completions = yield from complete(requests)
+            account.pay(completions, max_steps)
+            for parent, completion in zip(rest, completions, strict=False):
+                grown.append(parent.grow(completion))
+                grown[-1].cut_off(task.max_new_tokens)
+            prompt_tokens = completions[0].prompt_tokens
+        return grown, prompt_tokens
 
     def _keep(self, grown: Sequence[Node], worths: Worths) -> list[Node]:
         """The beams that go on, of steps that are not at an end."""
@@ -135,10 +145,11 @@ def _families(nodes: Sequence[Node]) -> dict[Node | None, list[Node]]:
 
 
 def _judge(grown: Sequence[Node], seed: int, prompt_tokens: int) -> Generator[Continue | Value, Sequence[Any], Worths]:
-    """What each distinct step is worth, backed up to it and all above it; what is worth nothing goes no further."""
+    """The guide's word on each distinct step; what is worth nothing goes no further."""
     nodes = list(dict.fromkeys(grown))
+    if not nodes:
+        return {}
     worths = yield from value([node.answer(seed, prompt_tokens) for node in nodes])
     for node, worth in zip(nodes, worths, strict=True):
         node.is_closed = node.is_closed or not worth
-        node.back_up(worth)
     return dict(zip(nodes, worths, strict=True))

@@ -1,9 +1,12 @@
-"""What a search may spend on a problem, kept exactly: no token more is asked for."""
+"""What a search may spend on a problem: no token and no node more is asked for, and nothing begins after its time."""
 
 from dataclasses import dataclass, field
 from time import monotonic
 
 from models.policy.protocol import Completion
+
+ROOM = 2
+"""Room that a continuation is given, in lengths of the longest of its kind so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,6 +18,7 @@ class Budget:
     nodes: int = 0
     """Continuations that were asked for."""
     seconds: float = 0.0
+    """After which no continuation begins; one that has begun is finished."""
 
     def __post_init__(self) -> None:
         if min(self.tokens, self.nodes, self.seconds) < 0 or not (self.tokens or self.nodes or self.seconds):
@@ -39,11 +43,14 @@ class Account:
     tokens: int = 0
     nodes: int = 0
     started: float = field(default_factory=monotonic)
+    longest: dict[int, int] = field(default_factory=dict)
+    """Tokens of the longest continuation so far, by the number of steps that it was asked for."""
 
-    def afford(self, num_wanted: int, max_new_tokens: int) -> tuple[int, int]:
+    def afford(self, num_wanted: int, max_new_tokens: int, max_steps: int = 0) -> tuple[int, int]:
         """How many of the wanted continuations may be asked for at once, and the most tokens of each; (0, 0): no more.
 
-        Tokens are shared out evenly beforehand, so that all of them together keep the budget however long they get.
+        All of them together keep the budget however long they get. Each has room for twice the longest of its kind,
+        or for all it may write while none is known: fewer at once, rather than many that are cut off.
         """
         budget, num = self.budget, num_wanted
         if budget.seconds and monotonic() - self.started >= budget.seconds:
@@ -52,11 +59,14 @@ class Account:
             num = min(num, budget.nodes - self.nodes)
         if budget.tokens:
             left = budget.tokens - self.tokens
-            num = min(num, left)
+            room = min(max_new_tokens, ROOM * self.longest.get(max_steps, max_new_tokens))
+            num = min(num, max(1, left // max(1, room))) if left else 0
             max_new_tokens = min(max_new_tokens, left // num) if num else 0
         return num, max_new_tokens if num else 0
 
-    def pay(self, completions: list[Completion]) -> None:
+    def pay(self, completions: list[Completion], max_steps: int = 0) -> None:
         """Write off what was generated."""
-        self.nodes += len(completions)
-        self.tokens += sum(len(completion.token_ids) for completion in completions)
+        lengths = [len(completion.token_ids) for completion in completions]
+        self.nodes += len(lengths)
+        self.tokens += sum(lengths)
+        self.longest[max_steps] = max(self.longest.get(max_steps, 0), *lengths)

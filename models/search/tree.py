@@ -9,6 +9,9 @@ from models.policy.protocol import Completion
 CLOSED_BELOW = 0.02
 """A node takes no more children when the policy would write another step with this probability or less."""
 
+MOST_FAILURES = 3
+"""A node from which so many continuations failed is asked no more."""
+
 
 @dataclass(eq=False, slots=True)
 class Node:
@@ -35,6 +38,8 @@ class Node:
     """Sum of the children's probabilities."""
     is_closed: bool = False
     """Whether nothing new is to be had below it."""
+    failures: int = 0
+    """Continuations from here that failed."""
     children: dict[tuple[int, ...], "Node"] = field(default_factory=dict, repr=False)
 
     @property
@@ -91,12 +96,15 @@ class Node:
     def grow(self, completion: Completion) -> "Node":
         """Add a continuation's steps, where they are new, and charge its tokens; gives the node of the last.
 
-        A continuation that failed closes this node: asking again would fail again.
+        One that failed is a child without text; several close this node, for more would fail as well.
         """
         node, first = self, 0
         if completion.stop_reason == "error":
-            self.is_closed = True
-            return self._child("", (), (), "error")
+            self.failures += 1
+            self.is_closed = self.is_closed or self.failures >= MOST_FAILURES
+            child = self._child("", (), (), "error")
+            child.draws += 1
+            return child
         for index, piece in enumerate(completion.pieces, start=1):
             end = first + piece.num_tokens
             reason = completion.stop_reason if index == len(completion.pieces) else "step"

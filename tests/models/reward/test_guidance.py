@@ -113,12 +113,12 @@ def test_likelihood_is_the_geometric_mean_and_never_sure() -> None:
 def test_agreement_is_the_share_of_a_problems_answers_so_far() -> None:
     asked = [(ONE, "#### 7"), (ONE, "#### 8"), (ONE, "#### 7"), (OTHER, "#### 8"), (ONE, "#### 7")]
     attempts = [(problem, answer(text)) for problem, text in asked]
-    together = [3 / 4, 1 / 4, 3 / 4, 0.999, 3 / 4]
+    together = [3 / 5, 1 / 5, 3 / 5, 1 / 2, 3 / 5]  # (votes - 1 + 1) / (all - 1 + 2)
     assert Agreement().values(attempts) == pytest.approx(together)
     assert Agreement().values(attempts[::-1]) == pytest.approx(together[::-1])
     guide = Agreement()
     one_by_one = [guide.values([attempt])[0] for attempt in attempts]
-    assert one_by_one == pytest.approx([0.999, 1 / 2, 2 / 3, 0.999, 3 / 4])
+    assert one_by_one == pytest.approx([1 / 2, 1 / 3, 2 / 4, 1 / 2, 3 / 5])
     assert guide.values([(ONE, answer("#### 7", "length")), (ONE, answer("4+3", "step"))]) == [0.0, 0.5]
 
 

@@ -99,6 +99,36 @@ def test_rollouts_keep_the_budget() -> None:
         assert found.num_tokens <= tokens
 
 
+def test_a_short_answer_is_not_cut_off_for_a_long_sibling() -> None:
+    long, short = "a" * 29 + ";", "b;"
+    table = {"": {long: 0.5, short: 0.5}, long: {"c" * 30 + "$": 1.0}, short: {"d" * 20 + "$": 1.0}}
+    for seed in range(6):
+        found, _ = run(
+            Beam(budget=Budget(tokens=2000), boundary=";", width=2, expansion=2),
+            lambda text: 1.0 if text == "b;" + "d" * 20 else 0.2,
+            table,
+            seed,
+        )
+        assert found.attempts[0].text == "b;" + "d" * 20
+
+
+@pytest.mark.parametrize("tokens", [50, 60, 100])
+def test_a_small_budget_is_spent_on_whole_steps(tokens: int) -> None:
+    step = "abcdefghijk"
+    table = {"": {step + ";": 1.0}, step + ";": {step + "$": 1.0}}
+    strategy = Beam(budget=Budget(tokens=tokens), boundary=";", width=1, expansion=2, enough=0)
+    found, _ = run(strategy, lambda text: 0.3, table)
+    assert found.attempts[0].text == f"{step};{step}" and found.attempts[0].stop_reason == "end"
+
+
+def test_rollouts_alone_are_backed_up_to_a_step_that_has_some() -> None:
+    strategy = Beam(budget=Budget(nodes=4000), boundary=";", width=1, expansion=2, rollouts=4)
+    found, _ = run(strategy, lambda text: 0.5 if text.endswith(";") else 0.1)
+    assert found.root is not None
+    assert {round(step.value, 6) for step in found.root.children.values() if step.visits} == {0.1}
+
+
 def test_labels_name_width_and_budget() -> None:
-    assert Beam(budget=Budget(tokens=600), boundary=";").label == "beam(4, 600 tokens)"
-    assert Beam(budget=Budget(nodes=9), boundary=";", width=2, is_diverse=True).label == "dvts(2, 9 nodes)"
+    assert Beam(budget=Budget(tokens=600), boundary=";").label == "beam(4x4, 600 tokens)"
+    diverse = Beam(budget=Budget(nodes=9), boundary=";", width=2, rollouts=3, is_diverse=True)
+    assert diverse.label == "dvts(2x4, 3 rollouts, 9 nodes)"

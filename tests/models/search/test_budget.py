@@ -11,15 +11,25 @@ def tokens(num: int) -> Completion:
     return Completion(text="", token_ids=[1] * num, logprobs=[0.0] * num, prompt_tokens=1, stop_reason="end")
 
 
-def test_tokens_are_shared_out_before_they_are_spent() -> None:
-    account = Budget(tokens=100).open()
-    assert account.afford(4, 96) == (4, 25)
-    account.pay([tokens(25), tokens(10), tokens(25), tokens(25)])
-    assert account.afford(4, 96) == (4, 3)
-    assert account.afford(1, 96) == (1, 15)
-    assert account.afford(40, 96) == (15, 1)
-    account.pay([tokens(15)])
+def test_each_continuation_has_room_for_all_it_may_write_and_then_for_twice_the_longest() -> None:
+    account = Budget(tokens=300).open()
+    assert account.afford(9, 96) == (3, 96)
+    assert account.afford(2, 96) == (2, 96)
+    account.pay([tokens(25), tokens(10)])
+    assert account.afford(9, 96) == (5, 53)
+    assert account.afford(9, 96, max_steps=1) == (2, 96)  # another kind
+    account.pay([tokens(8)], max_steps=1)
+    assert account.afford(40, 96, max_steps=1) == (16, 16)
+    account.pay([tokens(16)] * 15, max_steps=1)
+    assert account.afford(9, 96) == (1, 17)
+    account.pay([tokens(17)])
     assert account.afford(1, 96) == (0, 0)
+
+
+def test_what_never_wrote_a_token_is_given_room_for_one() -> None:
+    account = Budget(tokens=10).open()
+    account.pay([tokens(0)] * 3)
+    assert account.afford(20, 96) == (10, 1)
 
 
 def test_nodes_are_continuations() -> None:
@@ -39,7 +49,7 @@ def test_seconds_are_looked_at_before_each_request(monkeypatch: pytest.MonkeyPat
 
 
 def test_several_bounds_hold_together() -> None:
-    assert Budget(tokens=10, nodes=2, seconds=60).open().afford(5, 96) == (2, 5)
+    assert Budget(tokens=10, nodes=2, seconds=60).open().afford(5, 5) == (2, 5)
     assert str(Budget(tokens=10, nodes=2, seconds=1.5)) == "10 tokens, 2 nodes, 1.5 s"
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from models.policy.protocol import Completion
+from models.policy.protocol import Completion, Request
 from models.search.budget import Budget
 from models.search.driver import drive
 from models.search.mcts import MCTS
@@ -167,8 +167,16 @@ class Slow:
                 limit = min(task.max_new_tokens - len(text), self.s.budget.tokens - spent)
                 if limit == 0:
                     return self.tree()
-                node = Node(prefix=tuple(map(ord, text)))
-                completion = self.policy.answer(self.s._request(task, node, number, limit))
+                request = Request(
+                    prompt=task.prompt,
+                    prefix=tuple(map(ord, text)),
+                    seed=task.seed + number,
+                    temperature=self.s.temperature,
+                    max_new_tokens=limit,
+                    boundary=";",
+                    max_steps=1 if self.s.is_stepwise or not self.s.rolls_out else 0,
+                )
+                completion = self.policy.answer(request)
                 spent, first = spent + len(completion.token_ids), 0
                 for piece in completion.pieces:
                     raw = "".join(map(chr, completion.token_ids[first : first + piece.num_tokens]))

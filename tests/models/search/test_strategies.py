@@ -24,6 +24,8 @@ MAKE: dict[str, Callable[[Budget], Strategy]] = {
     "mcts, valued steps": lambda budget: MCTS(budget=budget, boundary=";", rolls_out=False),
     "beam": lambda budget: Beam(budget=budget, boundary=";"),
     "dvts": lambda budget: Beam(budget=budget, boundary=";", is_diverse=True),
+    "beam, rollouts": lambda budget: Beam(budget=budget, boundary=";", rollouts=2),
+    "dvts, rollouts": lambda budget: Beam(budget=budget, boundary=";", expansion=2, rollouts=1, is_diverse=True),
 }
 trees = pytest.mark.parametrize("name", MAKE)
 
@@ -159,6 +161,27 @@ def test_trouble_is_an_attempt_with_a_reason_and_harms_nobody(name: str, trouble
     found = find(searches, Both({}), Likeness(dict.fromkeys(range(5), wanted)))
     assert {attempt.stop_reason for attempt in found[0].attempts} == {reason}
     assert all(found[key].attempts[0].text == wanted for key in range(1, 5))
+
+
+@trees
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_one_continuation_that_fails_costs_no_more_than_itself(name: str, number: int) -> None:
+    table, wanted = needle(2)
+
+    class Failing(TablePolicy):
+        """Fails once."""
+
+        asked = 0
+
+        def answer(self, request: Any) -> Completion:
+            self.asked += 1
+            if self.asked == number + 1:
+                return Completion(text="", token_ids=[], logprobs=[], prompt_tokens=3, stop_reason="error")
+            return super().answer(request)
+
+    task = Task(prompt="p", seed=3, max_new_tokens=40)
+    found = find([(0, MAKE[name](Budget(tokens=900)).search(task))], Failing(table), Likeness({0: wanted}))[0]
+    assert found.attempts[0].text == wanted
 
 
 def test_best_of_n_counts_all_that_it_generated() -> None:

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from models.policy.protocol import Completion, Piece
-from models.search.tree import Node
+from models.search.tree import MOST_FAILURES, Node
 
 
 def written(*steps: str, stop_reason: str = "end", probability: float = 0.5) -> Completion:
@@ -77,9 +77,12 @@ def test_what_is_open_below_keeps_it_open() -> None:
 def test_a_step_after_which_nothing_can_be_written_is_closed_with_a_reason() -> None:
     root = Node()
     step = root.grow(written("a;", stop_reason="step"))
-    failed = step.grow(written(stop_reason="error"))
-    failed.back_up(0.0)
+    for _ in range(MOST_FAILURES):
+        assert not step.is_closed
+        failed = step.grow(written(stop_reason="error"))
+        failed.back_up(0.0)
     assert failed.stop_reason == "error" and failed.is_closed and step.is_closed and not root.is_closed
+    assert failed.draws == MOST_FAILURES and len(step.children) == 1
     assert failed.answer(0, 4).token_ids == step.answer(0, 4).token_ids
 
 
