@@ -1,6 +1,7 @@
 """How a benchmark ends: a table for people, and one JSON object as the last line for programs."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ def conclude(
     for key, figure in figures.items():
         goal = f"   goal {'at most' if key in at_most else 'at least'} {goals[key]:g}" if key in goals else ""
         print(f"{key:32} {figure:12.4g}{goal}")
-    result = {"name": name, "figures": dict(figures), "goals": dict(goals), "met": met}
+    known = {key: figure if math.isfinite(figure) else None for key, figure in figures.items()}
+    result = {"name": name, "figures": known, "goals": dict(goals), "met": met}
     print(json.dumps({**result, "machine": describe_machine(), "seeds": list(seeds)}))
 
 

@@ -7,7 +7,9 @@ and truncated answers too; tokens computed for prompts stand beside. Best-of-N i
 best of four temperatures on the very problems that it is judged on; the settings of the
 others were chosen on development problems, which `--tune` repeats. `mcts_over_best_of_n` is the
 geometric mean of the ratio of solved shares over the budgets at which best-of-N solves 40 to
-70 %, its interval a bootstrap over problems. `--problems N` and `--seeds N` change the size,
+70 %, its interval a bootstrap over problems. What of it is the tree's, and what comes of stopping
+an answer at the first step that breaks the game's rules, `checked_best_of_n` tells: best-of-N whose
+attempts are charged up to that step alone. `--problems N` and `--seeds N` change the size,
 `--picture FILE` draws the curves.
 """
 
@@ -22,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,7 +36,7 @@ from models.policy.load import Policy
 from models.policy.protocol import Completion, Request
 from models.policy.settings import ScratchSettings
 from models.policy.transformers_engine import TransformersEngine
-from models.reward.guidance import Rules
+from models.reward.guidance import Rules, keeps_rules
 from models.reward.outcome import judge_completions
 from models.search.beam import Beam
 from models.search.best_of_n import WAVE
@@ -60,27 +62,35 @@ Make = Callable[[Budget], Strategy]
 Name = TypeVar("Name")
 Place = tuple[int, int]
 """A problem's place, and a seed."""
+
+
+def tree(**settings: Any) -> Make:
+    """MCTS where it has an exploration, else beams."""
+    kind = MCTS if "exploration" in settings else Beam
+    return lambda budget: kind(budget=budget, boundary=BOUNDARY, **settings)
+
+
 CHOSEN: dict[str, Make] = {
-    "mcts": lambda budget: MCTS(budget=budget, boundary=BOUNDARY, temperature=0.6, widening=0.5),
-    "beam": lambda budget: Beam(budget=budget, boundary=BOUNDARY, temperature=1.0, width=4, expansion=2),
-    "dvts": lambda budget: Beam(
-        budget=budget, boundary=BOUNDARY, temperature=1.0, width=4, expansion=2, is_diverse=True
-    ),
+    "mcts": tree(temperature=0.6, widening=0.5, exploration=1.25),
+    "beam": tree(temperature=1.0, width=4, expansion=2, rollouts=2),
+    "dvts": tree(temperature=1.0, width=4, expansion=2, rollouts=2, is_diverse=True),
 }
 """By `--tune`."""
 GRID: dict[str, Make] = {
-    f"mcts, temperature {t}, widening {w}": lambda budget, t=t, w=w: MCTS(  # type: ignore[misc]
-        budget=budget, boundary=BOUNDARY, temperature=t, widening=w
-    )
-    for t in (0.6, 0.8)
-    for w in (0.35, 0.5, 0.65)
-} | {
-    f"{name}, temperature {t}, width {n}, expansion {k}": lambda budget, name=name, t=t, n=n, k=k: Beam(  # type: ignore[misc]
-        budget=budget, boundary=BOUNDARY, temperature=t, width=n, expansion=k, is_diverse=name == "dvts"
-    )
-    for name in ("beam", "dvts")
-    for t in (0.6, 1.0)
-    for n, k in ((2, 4), (4, 2), (4, 4))
+    **{
+        f"mcts, temperature {t}, exploration {c}": tree(temperature=t, widening=0.5, exploration=c)
+        for t in (0.4, 0.6, 0.8)
+        for c in (0.6, 1.25)
+    },
+    **{
+        f"{name}, temperature {t}, {n}x{k}, {rollouts} rollouts": tree(
+            temperature=t, width=n, expansion=k, rollouts=rollouts, is_diverse=name == "dvts"
+        )
+        for name in ("beam", "dvts")
+        for t in (0.6, 1.0)
+        for n, k in ((2, 4), (4, 2))
+        for rollouts in (1, 2)
+    },
 }
 
 
@@ -89,42 +99,58 @@ class Sampling:
     """Best-of-N at every N: attempts are made until one is right, or the greatest budget is spent."""
 
     temperature: float
+    is_checked: bool = False
+    """Whether an attempt would have been stopped at its first step that breaks the game's rules, as trees are."""
+    problem: Problem | None = None
     label: str = "best_of_n"
 
     def search(self, task: Task) -> Search:
         """A few attempts at a time; which they are does not depend on how many."""
         attempts: list[Completion] = []
         worths: list[float] = []
-        while 1.0 not in worths and sum(len(attempt.token_ids) for attempt in attempts) < BUDGETS[-1]:
+        spent = 0
+        while 1.0 not in worths and spent < BUDGETS[-1]:
             requests = [
                 Request(
                     prompt=task.prompt,
                     seed=task.seed + number,
                     temperature=self.temperature,
                     max_new_tokens=task.max_new_tokens,
+                    boundary=BOUNDARY,
                 )
                 for number in range(len(attempts), len(attempts) + WAVE)
             ]
             wave = yield from complete(requests)
             worths = yield from value(wave)
             attempts += wave
+            spent += sum(self.cost(attempt) for attempt in wave)
         return Found(attempts)
+
+    def cost(self, attempt: Completion) -> int:
+        """Tokens that the attempt is charged with."""
+        text, num_tokens = "", 0
+        for piece in attempt.pieces:
+            text, num_tokens = text + piece.text, num_tokens + piece.num_tokens
+            if self.is_checked and self.problem is not None and not keeps_rules(self.problem, text):
+                break
+        return num_tokens
 
 
 class Curve(NamedTuple):
     """What a strategy solved, by tokens spent."""
 
     name: str
-    solved_at: list[list[float]]
-    """Of each problem by seed: the tokens spent when it was solved, the least budget that solved it, or infinity."""
+    solved: list[list[int]]
+    """Of each problem and budget, the seeds with which it was solved."""
+    num_seeds: int
     computed: float
     """Tokens of prompts and prefixes computed, a generated token."""
     tokens_per_s: float
 
     def shares(self, chosen: Sequence[int] | None = None) -> list[float]:
         """Solved share at each budget, of these problems."""
-        rows = self.solved_at if chosen is None else [self.solved_at[index] for index in chosen]
-        return [sum(at <= budget for row in rows for at in row) / sum(map(len, rows)) for budget in BUDGETS]
+        rows = self.solved if chosen is None else [self.solved[index] for index in chosen]
+        return [sum(column) / (len(rows) * self.num_seeds) for column in zip(*rows, strict=True)]
 
 
 def make_policy(settings: InitializationSettings) -> Policy:
@@ -151,17 +177,21 @@ def problems(number: int, *, tuning: bool = False) -> list[Problem]:
 
 
 def search(
-    policy: Policy, strategies: Mapping[Name, Strategy], asked: Sequence[Problem], seeds: Sequence[int], what: str
+    policy: Policy,
+    strategies: Mapping[Name, Sequence[Strategy]],
+    asked: Sequence[Problem],
+    seeds: Sequence[int],
+    what: str,
 ) -> tuple[dict[Name, dict[Place, Found]], float, float]:
-    """What each strategy came to, all in one drive; tokens computed a token generated, and tokens/s."""
+    """What each strategy, given for each problem, came to, all in one drive; computed a token generated; tokens/s."""
     engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=512)
     guide, started, num_tokens, done = _ByProblem(asked), monotonic(), 0, 0
     found: dict[Name, dict[Place, Found]] = {name: {} for name in strategies}
     searches = (
-        ((name, (place, seed)), strategy.search(make_task(problem, seed)))
+        ((name, (place, seed)), each[place].search(make_task(problem, seed)))
         for seed in seeds
         for place, problem in enumerate(asked)
-        for name, strategy in strategies.items()
+        for name, each in strategies.items()
     )
     total = len(asked) * len(seeds) * len(strategies)
     for finished in drive(searches, engine, guide):
@@ -194,22 +224,27 @@ class _ByProblem:
         return self._rules.values([(self._asked[place], answer) for (_, (place, _)), answer in asked])  # type: ignore[misc]
 
 
-def sample(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], temperature: float) -> Curve:
-    """Where the tokens of the attempts so far first held a right one."""
-    name = f"best_of_n, temperature {temperature}"
-    by_name, computed, rate = search(policy, {name: Sampling(temperature)}, asked, seeds, name)
-    found = by_name[name]
-    solved_at = [[first_right(asked[place], found[place, seed]) for seed in seeds] for place in range(len(asked))]
-    return Curve(name, solved_at, computed, rate)
+def sample(
+    policy: Policy, asked: Sequence[Problem], seeds: Sequence[int], temperature: float, *, is_checked: bool = False
+) -> Curve:
+    """Whether the attempts that each budget pays for hold a right one."""
+    name = f"best_of_n{', checked' if is_checked else ''}, temperature {temperature}"
+    strategies = [Sampling(temperature, is_checked, problem) for problem in asked]
+    found, computed, rate = search(policy, {name: strategies}, asked, seeds, name)
+    solved = [
+        [sum(first_right(strategy, found[name][place, seed]) <= budget for seed in seeds) for budget in BUDGETS]
+        for place, strategy in enumerate(strategies)
+    ]
+    return Curve(name, solved, len(seeds), computed, rate)
 
 
-def first_right(problem: Problem, found: Found) -> float:
+def first_right(strategy: Sampling, found: Found) -> float:
     """Tokens of the attempts up to the first right one."""
     spent = 0
-    for attempt, judgement in zip(
-        found.attempts, judge_completions([(problem, each) for each in found.attempts]), strict=True
-    ):
-        spent += len(attempt.token_ids)
+    assert strategy.problem is not None
+    judgements = judge_completions([(strategy.problem, attempt) for attempt in found.attempts])
+    for attempt, judgement in zip(found.attempts, judgements, strict=True):
+        spent += strategy.cost(attempt)
         if judgement.solved:
             return spent
     return math.inf
@@ -220,19 +255,27 @@ def grow(
 ) -> list[Curve]:
     """Tree strategies. MCTS spends its tokens in the same order whatever its budget; beams are run at each."""
     strategies = {
-        (name, budget): make(Budget(tokens=budget))
+        (name, budget): [make(Budget(tokens=budget))] * len(asked)
         for name, make in made.items()
         for budget in (BUDGETS[-1:] if name.startswith("mcts") else BUDGETS)
     }
     found, computed, rate = search(policy, strategies, asked, seeds, what)
-    solved_at = {name: [[math.inf for _ in seeds] for _ in asked] for name in made}
-    for (name, budget), places in found.items():
-        for (place, seed), each in places.items():
-            if each.leaves[0].value == 1.0:
-                at = each.num_tokens if name.startswith("mcts") else budget
-                row, index = solved_at[name][place], seeds.index(seed)
-                row[index] = min(row[index], at)
-    return [Curve(name, solved_at[name], computed, rate) for name in made]
+
+    def solved(name: str, place: int, budget: int) -> int:
+        runs = found.get((name, budget)) or found[name, BUDGETS[-1]]
+        tries = [runs[place, seed] for seed in seeds]
+        return sum(each.leaves[0].value == 1.0 and each.num_tokens <= budget for each in tries)
+
+    return [
+        Curve(
+            name,
+            [[solved(name, place, budget) for budget in BUDGETS] for place in range(len(asked))],
+            len(seeds),
+            computed,
+            rate,
+        )
+        for name in made
+    ]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -252,25 +295,35 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def interval(ours: Curve, theirs: Curve, num_draws: int = 400) -> tuple[float, float]:
-    """95 % of the ratio, bootstrapped over problems, each with all its seeds in both."""
+    """95 % of the ratio, bootstrapped over problems, each with all its seeds in both; nan where it cannot be told."""
     rng = Random(0)
-    size = len(ours.solved_at)
+    size = len(ours.solved)
     draws = []
     for _ in range(num_draws):
         chosen = [rng.randrange(size) for _ in range(size)]
         drawn = ratio(ours.shares(chosen), theirs.shares(chosen))
         if not math.isnan(drawn):
             draws.append(drawn)
+    if len(draws) < num_draws:
+        print(f"{num_draws - len(draws)} of {num_draws} draws of problems have best-of-N outside of the band")
+    if not draws:
+        return math.nan, math.nan
     draws.sort()
     return draws[int(0.025 * len(draws))], draws[int(0.975 * len(draws))]
 
 
+def over(ours: Curve, theirs: Curve) -> dict[str, float]:
+    """The ratio of two curves and its interval, as figures."""
+    name, (low, high) = f"{ours.name}_over_{theirs.name}", interval(ours, theirs)
+    return {name: ratio(ours.shares(), theirs.shares()), f"{name}_low": low, f"{name}_high": high}
+
+
 def show(curve: Curve) -> None:
     """A row: solved share and interval at each budget."""
-    tries = sum(map(len, curve.solved_at))
+    tries = len(curve.solved) * curve.num_seeds
     cells = []
     for share in curve.shares():
-        low, high = wilson_interval(round(share * len(curve.solved_at)), len(curve.solved_at))
+        low, high = wilson_interval(round(share * len(curve.solved)), len(curve.solved))
         cells.append(f"{share:.3f} ({low:.3f}-{high:.3f})")
     print(
         f"{curve.name:28} {'  '.join(cells)}  {curve.computed:5.1f}  {tries:,} searches, "
@@ -306,7 +359,11 @@ def compare(policy: Policy, asked: Sequence[Problem], seeds: Sequence[int]) -> I
     sampled = [sample(policy, asked, seeds, temperature) for temperature in TEMPERATURES]
     for curve in sampled:
         show(curve)
-    yield max(sampled, key=lambda curve: sum(curve.shares()))._replace(name="best_of_n")
+    best = max(range(len(sampled)), key=lambda index: sum(sampled[index].shares()))
+    yield sampled[best]._replace(name="best_of_n")
+    checked = sample(policy, asked, seeds, TEMPERATURES[best], is_checked=True)
+    show(checked)
+    yield checked._replace(name="checked_best_of_n")
     for name, make in CHOSEN.items():
         (curve,) = grow(policy, asked, seeds, {name: make}, name)
         show(curve)
@@ -328,17 +385,14 @@ def main() -> None:
     seeds = list(range(arguments.seeds))
     asked = problems(arguments.problems)
     print(f"{len(asked)} problems, seeds {seeds}; tokens a problem: {', '.join(map(str, BUDGETS))}; then computed")
-    best, *trees = compare(policy, asked, seeds)
+    best, checked, *grown = compare(policy, asked, seeds)
     figures: dict[str, float] = {}
-    for curve in trees:
-        low, high = interval(curve, best)
-        figures |= {
-            f"{curve.name}_over_best_of_n": ratio(curve.shares(), best.shares()),
-            f"{curve.name}_over_best_of_n_low": low,
-            f"{curve.name}_over_best_of_n_high": high,
-        }
+    for curve in (checked, *grown):
+        figures |= over(curve, best)
+    for curve in grown:
+        figures |= over(curve, checked)
     if arguments.picture:
-        draw([best, *trees], arguments.picture)
+        draw([best, checked, *grown], arguments.picture)
     conclude("search_quality", figures, GOALS, seeds=seeds)
 
 

@@ -20,11 +20,12 @@ from time import perf_counter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result import conclude
-from benchmarks.search_quality import BOUNDARY, CHOSEN, Rules, make_policy, make_task, problems
+from benchmarks.search_quality import BOUNDARY, CHOSEN, make_policy, make_task, problems
 from models.learning.settings import InitializationSettings
 from models.policy.load import Policy
 from models.policy.protocol import Completion, Request
 from models.policy.transformers_engine import TransformersEngine
+from models.reward.guidance import Rules
 from models.search.beam import Beam
 from models.search.budget import Budget
 from models.search.driver import drive
