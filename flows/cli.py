@@ -91,7 +91,12 @@ def search_options(default: str | None) -> Callable[[Callable[..., Any]], Callab
             help="How it thinks: independent attempts, or a tree of steps.",
         ),
         click.option("--samples", type=click.IntRange(1, 4096), help="Attempts of best_of_n.  [default: 8]"),
-        click.option("--budget", "tokens", type=click.IntRange(1), help="Tokens a tree may cost.  [default: 1000]"),
+        click.option(
+            "--budget",
+            metavar="BOUNDS",
+            help="What a tree may cost: 600 tokens, 40 nodes, 2 s, or several, as '600 tokens, 2 s'.  "
+            "[default: 1000 tokens]",
+        ),
         click.option(
             "--guide",
             type=click.Choice(["rules", "likelihood", "agreement"]),
@@ -109,17 +114,18 @@ def search_options(default: str | None) -> Callable[[Callable[..., Any]], Callab
 
 
 def read_search(
-    strategy: Any, samples: int | None, tokens: int | None, guide: str | None, choice: str | None
+    strategy: Any, samples: int | None, budget: str | None, guide: str | None, choice: str | None
 ) -> "Search | None":
     """What the options of a search ask for; None for greedy answers. Raises UsageError for one that does nothing."""
     grows = strategy not in (None, "best_of_n")
-    idle = {"--samples": samples and strategy != "best_of_n", "--budget": tokens and not grows}
+    idle = {"--samples": samples and strategy != "best_of_n", "--budget": budget and not grows}
     idle |= {"--guide": guide and strategy is None, "--choose": choice and strategy is None}
     if useless := [option for option, is_idle in idle.items() if is_idle]:
         raise click.UsageError(f"{useless[0]} does nothing with --search {strategy or 'left out'}: leave it out.")
     from flows.thinking import Search
+    from models.search.budget import read_budget
 
-    return Search(strategy, samples or 8, tokens or 1000, guide, choice or "majority") if strategy else None
+    return Search(strategy, samples or 8, read_budget(budget or "1000"), guide, choice) if strategy else None
 
 
 @flywheel.command()

@@ -169,6 +169,11 @@ IDLE = (
     ),
     Idle(
         ("search.enough",),
+        lambda c: c.search.strategy != "best_of_n" and c.search.guide in ("likelihood", "agreement"),
+        'search.guide is "{c.search.guide}", which is never sure that an answer is right',
+    ),
+    Idle(
+        ("search.enough",),
         lambda c: c.search.strategy == "best_of_n" and c.search.enough > c.search.last_look,
         "of {c.search.samples} samples, {c.search.last_look} are made when search last looks whether there are enough",
     ),

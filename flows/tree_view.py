@@ -14,13 +14,13 @@ from models.search.tree import Node
 from tasks.wording import shorten
 
 MAX_CHILDREN = 4
-"""Of a step, the most visited; the others are counted."""
+"""Of a step, the most valued; the others are counted."""
 MAX_DEPTH = 8
 STEP_CHARS = 60
 
 
 def draw_tree(root: Node) -> Tree:
-    """The most visited steps below each step, with visits and value."""
+    """The most valued steps below each step, with visits and value."""
     tokens = sum(node.num_tokens for node in root.walk())
     tree = Tree(Text(f"{root.visits} visits, {tokens:,} tokens"))
     _add(tree, root, 1)

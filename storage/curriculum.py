@@ -17,12 +17,12 @@ from storage.warehouse import Warehouse
 
 @dataclass(frozen=True, kw_only=True)
 class Curriculum:
-    """What to search: `Curriculum(known=["9f…", …], rates=[0.4, …], num_new=1500)`."""
+    """What to search: `Curriculum(known=["9f…", …], needs=[0.4, …], num_new=1500)`."""
 
     known: list[str]
     """Ids of train problems in the lake, in the order drawn."""
-    rates: list[float | None]
-    """E[p] of each, the share of attempts that solve it; None for one that was never tried."""
+    needs: list[float | None]
+    """Attempts that a right answer to each takes, beside the mean of all known ones; None where none was made."""
     num_new: int
     """Problems to draw from the source."""
 
@@ -42,7 +42,7 @@ def choose_problems(
         "teaching", line=line, round=round, seed=seed, fade=settings.fade, count=settings.problems - num_new
     )
     known = drawn["problem_id"].to_list()
-    return Curriculum(known=known, rates=drawn["rate"].to_list(), num_new=settings.problems - len(known))
+    return Curriculum(known=known, needs=drawn["need"].to_list(), num_new=settings.problems - len(known))
 
 
 def problems_by_id(warehouse: Warehouse, ids: Sequence[str]) -> list[Problem]:

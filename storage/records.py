@@ -162,6 +162,10 @@ class Step:
     draws: Annotated[int, "How often the policy wrote it here: 1, and a duplicate each time more."]
     visits: Annotated[int, "How often a value was backed up to it."]
     value: Annotated[float, "Mean value backed up to it."]
+    guide: Annotated[str, "What valued it: verifier, rules, likelihood or agreement."]
+    rewards: Annotated[str, 'JSON object of the rewards of an answer that ends here, as {"outcome": 1.0}; else {}.']
+    num_ends: Annotated[int, "Different answers that end here or below."]
+    num_right: Annotated[int, "Those of them that solve the problem."]
     prior: Annotated[float, "The policy's prior among its siblings: its share of their length-normalised likelihoods."]
     is_kept: Annotated[bool, "Whether it stands on the path to the search's first choice."]
     process_reward: Annotated[float | None, "Its process reward, where one was given."] = None

@@ -38,11 +38,12 @@ def choose(turn: Turn, source: Source, curriculum: CurriculumSettings, search: S
     new = [problem.problem_id for problem in draw_new(turn, source, choice.num_new)]
     if len(new) < choice.num_new:
         choice = ask(num_left=len(new))
-    rates = [*choice.rates, *[None] * len(new)]
-    spendable = [0] * len(rates)
+    needs = [*choice.needs, *[None] * len(new)]
+    spendable = [0] * len(needs)
     if search.adaptive:
-        raised = raise_by(turn.warehouse, line=turn.line, round=turn.round)
-        spendable = budgets(rates, configured=search.budget, raised=raised)
+        configured = search.budget * len(needs)
+        raised = raise_by(turn.warehouse, line=turn.line, round=turn.round, configured=configured)
+        spendable = budgets(needs, configured=search.budget, raised=raised)
     return [
         Draw(
             line=turn.line,

@@ -1,8 +1,10 @@
 """Searches a shard of a round's problems with the champion; every attempt is kept, right or wrong."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from time import monotonic
 
 from models.policy.pool import borrowed_engine
@@ -56,6 +58,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         shard=shard,
         checkpoint_id=checkpoint_id,
         strategy=open_strategy(settings),
+        guide_name=settings.guide,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
     )
     with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
@@ -70,6 +73,11 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()
+
+
+def show_rewards(judgement: Judgement) -> str:
+    """What an answer earned, as records carry it."""
+    return json.dumps({"outcome": float(judgement.solved)})
 
 
 def strategy_of(draw: Draw, problem: Problem, settings: SearchSettings) -> Strategy:
@@ -98,6 +106,7 @@ class Searcher:
     shard: Shard
     checkpoint_id: str
     strategy: Strategy
+    guide_name: str
     guide: Guide[Problem] | None
     """What guides the search, where it is not the verifier."""
     verified: Verified = field(default_factory=Verified)
@@ -120,19 +129,15 @@ class Searcher:
     def record(self, finished: Sequence[tuple[Problem, Found]], settings: SearchSettings) -> None:
         """Keep the trajectories and trees of finished searches, and report."""
         attempts = [(problem, completion) for problem, found in finished for completion in found.attempts]
-        samples = [sample for _, found in finished for sample in range(len(found.attempts))]
-        solved = set()
-        for (problem, completion), sample, judgement in zip(
-            attempts, samples, self.verified.judge(attempts), strict=True
-        ):
-            if judgement.solved:
-                solved.add(problem.problem_id)
-            self.trajectories.append(self.trajectory(problem, completion, sample, judgement, settings.temperature))
+        judged = iter(self.verified.judge(attempts))
         for problem, found in finished:
+            judgements = list(islice(judged, len(found.attempts)))
+            for sample, (completion, judgement) in enumerate(zip(found.attempts, judgements, strict=True)):
+                self.trajectories.append(self.trajectory(problem, completion, sample, judgement, settings.temperature))
+            self.steps += self.tree(problem, found, judgements)
             self.tokens += found.num_tokens
-            self.steps += self.tree(problem, found)
+            self.solved += any(judgement.solved for judgement in judgements)
         self.done += len(finished)
-        self.solved += len(solved)
         self.attempts += len(attempts)
         report(self.progress())
 
@@ -164,11 +169,11 @@ class Searcher:
             solved=judgement.solved,
             reason=judgement.reason,
             reward=float(judgement.solved),
-            rewards=json.dumps({"outcome": float(judgement.solved)}),
+            rewards=show_rewards(judgement),
             behaviours=recognise(completion.text),
         )
 
-    def tree(self, problem: Problem, found: Found) -> list[Step]:
+    def tree(self, problem: Problem, found: Found, judgements: Sequence[Judgement]) -> list[Step]:
         """A search's tree as rows, parents first."""
         if found.root is None:
             return []
@@ -176,9 +181,13 @@ class Searcher:
         place = (turn.run_id, turn.round, problem.problem_id, strategy)
         ids = {node: make_id("step", *place, number) for number, node in enumerate(found.root.walk())}
         through: dict[Node, int] = {}
-        for sample, leaf in enumerate(found.leaves):
+        ends, right = Counter[Node](), Counter[Node]()
+        for sample, (leaf, judgement) in enumerate(zip(found.leaves, judgements, strict=True)):
             for node in (found.root, *leaf.path()):
                 through.setdefault(node, sample)
+                ends[node] += 1
+                right[node] += judgement.solved
+        rewards = dict(zip(found.leaves, map(show_rewards, judgements), strict=True))
         return [
             Step(
                 step_id=step_id,
@@ -197,6 +206,10 @@ class Searcher:
                 draws=node.draws,
                 visits=node.visits,
                 value=node.value,
+                guide=self.guide_name,
+                rewards=rewards.get(node, "{}"),
+                num_ends=ends[node],
+                num_right=right[node],
                 prior=node.prior,
                 is_kept=through.get(node) == 0,
             )

@@ -1,5 +1,6 @@
 """What a search may spend on a problem: no token and no node more is asked for, and nothing begins after its time."""
 
+import re
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -33,6 +34,24 @@ class Budget:
     def open(self) -> "Account":
         """An account with nothing spent."""
         return Account(self)
+
+
+BOUND = re.compile(r"\s*(?P<amount>\d+(\.\d+)?)\s*(?P<unit>tokens?|nodes?|seconds?|s|)\s*")
+UNITS = {"": "tokens", "t": "tokens", "n": "nodes", "s": "seconds"}
+
+
+def read_budget(text: str) -> Budget:
+    """What `600`, `40 nodes` or `600 tokens, 2 s` says. Raises ValueError."""
+    bounds: dict[str, float] = {}
+    for part in text.split(","):
+        match = BOUND.fullmatch(part)
+        unit = UNITS[match["unit"][:1]] if match else ""
+        if not match or unit in bounds or (unit != "seconds" and "." in match["amount"]):
+            raise ValueError(f"the budget is {text!r}; expected tokens, nodes or seconds, as '600 tokens, 2 s'")
+        bounds[unit] = float(match["amount"])
+    return Budget(
+        tokens=int(bounds.get("tokens", 0)), nodes=int(bounds.get("nodes", 0)), seconds=bounds.get("seconds", 0.0)
+    )
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ class SearchSettings:
     expansion: Annotated[int, "beam, dvts: next steps that are tried of each."] = 4
     rollouts: Annotated[
         int, "beam, dvts: answers written on from a step, whose mean value is its own; 0: the guide's word is."
-    ] = 0
+    ] = 2
 
     def __post_init__(self) -> None:
         for name in ("samples", "tokens", "width", "expansion"):

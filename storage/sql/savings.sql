@@ -12,4 +12,4 @@ SELECT
     coalesce(any_value(planned), 0)::BIGINT AS planned,
     coalesce(sum(CASE WHEN starts_with(strategy, 'best_of_n') THEN num_attempts ELSE num_tokens END), 0)::BIGINT AS spent
 FROM planned
-JOIN searches USING (run_id, round)
+LEFT JOIN searches USING (run_id, round)

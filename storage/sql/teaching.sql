@@ -32,8 +32,8 @@ posteriors AS (
     JOIN counts USING (round)
     GROUP BY problem_id
 ),
-seen AS (  -- E[p (1 − p)] under Beta(a, b), and E[p]
-    SELECT problem_id, difficulty, a * b / ((a + b) * (a + b + 1)) AS teaches, a / (a + b) AS rate
+seen AS (  -- E[p (1 − p)] under Beta(a, b), and 1 / E[p]
+    SELECT problem_id, difficulty, a * b / ((a + b) * (a + b + 1)) AS teaches, (a + b) / a AS attempts  -- for a right one
     FROM pool
     JOIN posteriors USING (problem_id)
 ),
@@ -44,7 +44,7 @@ weighted AS (  -- a problem never tried teaches as its difficulty does; with not
     SELECT
         problem_id,
         coalesce(seen.teaches, averages.teaches, (SELECT avg(teaches) FROM seen), 1) AS teaches,
-        rate
+        attempts / (SELECT avg(attempts) FROM seen) AS need
     FROM pool
     LEFT JOIN seen USING (problem_id)
     LEFT JOIN averages ON averages.difficulty = pool.difficulty
@@ -53,7 +53,7 @@ chances AS (  -- 52 bits of MD5 as a number between 0 and 1, the same in every v
     SELECT *, (('0x' || left(md5(concat_ws('|', $seed, $round, problem_id)), 13))::BIGINT + 0.5) / 2 ** 52 AS chance
     FROM weighted
 )
-SELECT problem_id, teaches, rate
+SELECT problem_id, teaches, need
 FROM chances
 ORDER BY ln(chance) / teaches DESC, problem_id  -- Efraimidis and Spirakis, https://doi.org/10.1016/j.ipl.2005.11.003
 LIMIT $count

@@ -99,13 +99,15 @@ grown AS (
 )
 SELECT
     attempted.* EXCLUDE (num_tokens),
+    nullif(draws.budget, 0) AS budget,
     coalesce(grown.num_tokens, attempted.num_tokens) AS num_tokens,
     grown.num_steps,
     grown.depth,
     grown.width,
     grown.num_duplicates
 FROM attempted
-LEFT JOIN grown USING (run_id, round, problem_id, strategy);
+LEFT JOIN grown USING (run_id, round, problem_id, strategy)
+LEFT JOIN draws USING (run_id, round, problem_id);
 
 COMMENT ON VIEW searches IS 'One row a problem searched in a round: what was found, and at what cost.';
 COMMENT ON COLUMN searches.run_id IS 'The run.';
@@ -117,6 +119,7 @@ COMMENT ON COLUMN searches.strategy IS 'The search strategy and its budget.';
 COMMENT ON COLUMN searches.num_attempts IS 'Trajectories it made.';
 COMMENT ON COLUMN searches.num_solved IS 'Those that solve the problem.';
 COMMENT ON COLUMN searches.first_solved IS 'Whether its first choice does.';
+COMMENT ON COLUMN searches.budget IS 'What it might spend, where budgets adapt: attempts (best_of_n), or tokens (trees).';
 COMMENT ON COLUMN searches.num_tokens IS 'Tokens generated; what trajectories of a tree share is counted once, duplicates are counted.';
 COMMENT ON COLUMN searches.num_steps IS 'Distinct steps of its tree; null where it grew none.';
 COMMENT ON COLUMN searches.depth IS 'Most steps from the root of its tree.';

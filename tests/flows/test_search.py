@@ -39,10 +39,17 @@ def test_every_step_hangs_on_its_tree_and_leads_to_its_trajectory(grown: Wheel) 
             count(*) FILTER (WHERE steps.depth <> parents.depth + 1) AS depths,
             count(*) FILTER (WHERE steps.visits > parents.visits) AS visits,
             count(*) FILTER (WHERE steps.is_kept AND NOT parents.is_kept) AS paths,
+            count(*) FILTER (WHERE steps.num_right > steps.num_ends OR steps.num_ends > parents.num_ends) AS ends,
+            count(*) FILTER (WHERE (steps.rewards = '{}') <> (steps.stop_reason = 'step') AND steps.num_ends = 1
+                AND steps.trajectory_id <> '') AS unrewarded,
+            count(*) FILTER (WHERE steps.rewards <> '{}'
+                AND (steps.rewards::JSON ->> 'outcome')::DOUBLE <> trajectories.reward) AS rewards,
+            count(*) FILTER (WHERE steps.guide <> 'verifier') AS guides,
             count(*) FILTER (WHERE steps.trajectory_id <> '' AND trajectories.trajectory_id IS NULL) AS trajectories,
             count(*) FILTER (WHERE steps.prior < 0 OR steps.prior > 1 OR steps.value < 0 OR steps.value > 1) AS shares
         FROM steps
-        LEFT JOIN (SELECT step_id, depth, visits, is_kept FROM steps) AS parents ON parents.step_id = steps.parent_id
+        LEFT JOIN (SELECT step_id, depth, visits, is_kept, num_ends FROM steps) AS parents
+            ON parents.step_id = steps.parent_id
         LEFT JOIN trajectories ON trajectories.trajectory_id = steps.trajectory_id
     """)
     assert set(faults.values()) == {0}
@@ -106,9 +113,9 @@ def test_settings_of_another_strategy_are_refused(grown: Wheel) -> None:
 def test_an_evaluation_names_strategy_budget_and_what_chose(grown: Wheel) -> None:
     arguments = ("evaluate", "champion", "--split", "development", "--search", "mcts", "--budget", "60")
     measured = json.loads(grown(*arguments, "--json").stdout)
-    assert measured["strategy"] == "mcts(60 tokens), guided by rules, majority"
+    assert measured["strategy"] == "mcts(60 tokens), guided by rules, chosen by the rules of the game"
     assert measured["num_problems"] == 5 and 0 < measured["num_tokens"] <= 300
-    assert "mcts(60 tokens), guided by rules, majority, " in grown(*arguments).stdout
+    assert "mcts(60 tokens), guided by rules, chosen by the rules of the game, " in grown(*arguments).stdout
     greedy = json.loads(grown("evaluate", "champion", "--split", "development", "--json").stdout)
     assert greedy["strategy"] == "greedy" and greedy["evaluation_id"] != measured["evaluation_id"]
     (kept,) = grown.ask(f"SELECT count(*) AS n FROM outcomes WHERE evaluation_id = '{measured['evaluation_id']}'")
@@ -129,8 +136,20 @@ def test_an_option_that_would_do_nothing_is_refused(grown: Wheel) -> None:
         (("solve", "2 3>6", "--search", "mcts", "--samples", "9"), "--samples does nothing with --search mcts"),
         (("evaluate", "--samples", "9"), "--samples does nothing with --search left out"),
         (("evaluate", "--guide", "rules"), "--guide does nothing with --search left out"),
+        (("evaluate", "--choose", "first"), "--choose does nothing with --search left out"),
     ]:
         assert message in grown(*arguments, status=2).stderr
+    for arguments, message in [
+        (("solve", "2 3>6", "--choose", "first"), "the choice first would do nothing: of answers to such problems the"),
+        (("solve", "2 3>6", "--guide", "likelihood"), "the guide likelihood would do nothing: best_of_n asks one only"),
+        (("solve", "2 3>6", "--search", "mcts", "--budget", "much"), "the budget is 'much'; expected tokens, nodes or"),
+    ]:
+        assert message in grown(*arguments, status=1).stderr
+
+
+def test_a_tree_may_have_a_budget_of_nodes_or_seconds(grown: Wheel) -> None:
+    arguments = ("solve", "20 41>61", "--search", "mcts", "--budget", "6 nodes, 60 s", "--json")
+    assert json.loads(grown(*arguments).stdout)["strategy"].startswith("mcts(6 nodes, 60 s)")
 
 
 def test_budgets_follow_history_and_are_kept(turned: Turned, tmp_path: Path) -> None:
@@ -140,11 +159,10 @@ def test_budgets_follow_history_and_are_kept(turned: Turned, tmp_path: Path) -> 
     wheel("run", "--rounds", "2")
     rounds = json.loads(wheel("sql", "budgets", "--format", "json").stdout)
     assert len(rounds) == 2 and all(row["spent"] <= row["planned"] for row in rounds)
-    assert rounds[0]["planned"] == pytest.approx(24 * 8, rel=0.1)
-    raised = min(2.0, rounds[0]["planned"] / rounds[0]["spent"])
-    assert rounds[1]["planned"] == pytest.approx(24 * 8 * raised, rel=0.1)
+    saved = rounds[0]["planned"] - rounds[0]["spent"]
+    assert saved > 0 and rounds[1]["most"] <= round(4 * 8 * min(2.0, 1 + saved / (24 * 8)))
     (over,) = wheel.ask("""
-        SELECT count(*) FILTER (WHERE num_attempts > greatest(budget, 6)) AS over, count(DISTINCT budget) AS budgets
-        FROM draws JOIN searches USING (run_id, round, problem_id) WHERE budget > 0
+        SELECT count(*) FILTER (WHERE num_attempts > budget) AS over, count(DISTINCT budget) AS budgets
+        FROM searches WHERE budget > 0
     """)
     assert over["over"] == 0 and over["budgets"] > 3

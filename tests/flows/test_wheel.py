@@ -309,7 +309,7 @@ def test_solve_says_what_was_chosen_and_why(turned: Turned) -> None:
     solution = json.loads(turned.wheel("solve", "2 3>6", "--json").stdout)
     keys = ["answer", "text", "steps", "is_verified", "why", "strategy", "num_samples", "num_tokens"]
     assert list(solution) == keys
-    assert solution["strategy"] == "best_of_n(8), guided by rules, majority"
+    assert solution["strategy"] == "best_of_n(8), chosen by the rules of the game"
     assert solution["num_samples"] == 8 and solution["why"].startswith("the rules of the game accept ")
 
 

@@ -64,6 +64,17 @@ def test_a_problem_teaches_by_its_expected_variance(publish: Any, warehouse: War
     assert teaches(warehouse) == expected
 
 
+def test_a_problem_needs_what_a_right_answer_takes_beside_the_mean(publish: Any, warehouse: Warehouse) -> None:
+    publish.problems(even="", always="", never="", new="")
+    publish.attempts(1, even="++--", always="++++", never="----")
+    drawn = warehouse.named("teaching", line="main", round=9, seed=0, fade=0.5, count=999)
+    mean = (6 / 3 + 6 / 5 + 6 / 1) / 3
+    assert {row["problem_id"]: row["need"] for row in drawn.iter_rows(named=True)} == {
+        "even": pytest.approx(2 / mean), "always": pytest.approx(1.2 / mean), "never": pytest.approx(6 / mean),
+        "new": None,
+    }  # fmt: skip
+
+
 def test_attempts_fade_with_each_change_of_champion_since(publish: Any, warehouse: Warehouse) -> None:
     publish.problems(a="", b="", c="")
     publish.promotion(0, "c0", "", "initial")

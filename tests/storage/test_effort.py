@@ -9,20 +9,23 @@ from storage.lake import Lake
 from storage.warehouse import Warehouse
 
 
-def test_a_budget_is_in_proportion_to_the_attempts_that_a_right_answer_takes() -> None:
-    assert budgets([0.5, 0.25, 0.25], configured=10, raised=1.0) == [6, 12, 12]
-    assert budgets([0.5, 0.25, 0.25], configured=10, raised=1.5) == [9, 18, 18]
+def test_a_budget_is_in_proportion_to_need() -> None:
+    assert budgets([0.5, 1.0, 2.0], configured=10, raised=1.0) == [5, 10, 20]
+    assert budgets([0.5, 1.0, 2.0], configured=10, raised=1.5) == [8, 15, 30]
 
 
-def test_a_new_problem_gets_the_mean() -> None:
+def test_a_problem_gets_the_same_whatever_stands_beside_it() -> None:
+    alone = budgets([1.7], configured=16, raised=1.0)
+    assert budgets([1.7, 3.9, 0.3, None], configured=16, raised=1.0)[:1] == alone
+
+
+def test_a_new_problem_gets_what_is_configured() -> None:
     assert budgets([None, None], configured=16, raised=1.0) == [16, 16]
-    assert budgets([0.5, None, 0.25], configured=12, raised=1.0) == [8, 12, 16]
 
 
 def test_no_problem_gets_nothing_or_all() -> None:
-    found = budgets([0.9] * 99 + [0.001], configured=16, raised=1.0)
-    assert found[-1] / sum(found) == pytest.approx(4 / (4 + 99 * 0.25), abs=0.02)  # 0.9 takes a tenth of the mean
-    assert sum(budgets([0.9] * 99 + [0.001], configured=1, raised=1.0)) >= 100
+    assert budgets([0.001, 900.0], configured=16, raised=1.0) == [4, 64]
+    assert budgets([0.001], configured=1, raised=1.0) == [1]
     assert budgets([], configured=16, raised=1.0) == []
 
 
@@ -44,14 +47,19 @@ def publish(lake: Lake, sample: Any) -> Any:
     return publish
 
 
-def test_what_the_last_round_left_over_raises_the_next_one(publish: Any, warehouse: Warehouse) -> None:
-    assert raise_by(warehouse, line="main", round=1) == 1.0
+def test_what_was_saved_raises_the_next_round(publish: Any, warehouse: Warehouse) -> None:
+    def raised(round: int, configured: int, line: str = "main") -> float:
+        return raise_by(warehouse, line=line, round=round, configured=configured)
+
+    assert raised(1, 16) == 1.0
     publish(1, "best_of_n(8)", a=(0, 8), b=(0, 8))  # as configured
-    assert raise_by(warehouse, line="main", round=2) == 1.0
+    assert raised(2, 16) == 1.0
     publish(2, "best_of_n(8)", a=(8, 4), b=(10, 8))
-    assert raise_by(warehouse, line="main", round=3) == 18 / 12
-    assert raise_by(warehouse, line="other", round=3) == 1.0
+    assert raised(3, 20) == 1 + 6 / 20
+    assert raised(3, 20, line="other") == 1.0
     publish(3, "mcts(60 tokens)", a=(60, 4), b=(60, 7))
-    assert raise_by(warehouse, line="main", round=4) == 120 / 110
-    publish(4, "mcts(60 tokens)", a=(60, 1), b=(60, 1))
-    assert raise_by(warehouse, line="main", round=5) == 2.0
+    assert raised(4, 120) == 1 + 10 / 120
+    publish(4, "mcts(60 tokens)", a=(130, 6), b=(0, 6))  # raised, and no more spent than was configured
+    assert raised(5, 120) == 1 + 10 / 120
+    publish(5, "mcts(60 tokens)", a=(180, 1), b=(60, 1))
+    assert raised(6, 120) == 2.0

@@ -3,14 +3,14 @@
 SELECT
     round,
     strategy,
-    sum(budget)::BIGINT AS planned,
+    sum(searches.budget)::BIGINT AS planned,
     sum(CASE WHEN starts_with(strategy, 'best_of_n') THEN num_attempts ELSE num_tokens END)::BIGINT AS spent,
-    min(budget) AS least,
-    max(budget) AS most,
+    min(searches.budget) AS least,
+    max(searches.budget) AS most,
     count(*) FILTER (WHERE num_solved > 0) / count(*) AS solved_share,
     count(*) FILTER (WHERE num_solved > 0 AND NOT is_new) / nullif(count(*) FILTER (WHERE NOT is_new), 0) AS solved_share_of_known
-FROM draws
-JOIN searches USING (run_id, round, problem_id)
-WHERE budget > 0
+FROM searches
+JOIN draws USING (run_id, round, problem_id)
+WHERE searches.budget > 0
 GROUP BY round, strategy
 ORDER BY round, strategy

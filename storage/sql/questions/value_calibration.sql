@@ -1,16 +1,13 @@
 -- Do the values of steps mean what they say?
--- Of steps valued alike, the share through which a right answer goes; of a verifier's values it is no less than the value.
-WITH right_paths AS (
-    SELECT DISTINCT trajectory_id FROM trajectories WHERE solved
-)
+-- Of steps valued alike, the share of the different answers below them that are right; a good guide's values rise with it.
 SELECT
     strategy,
+    guide,
     least(floor(value * 10), 9) / 10 AS value_from,
     count(*) AS num_steps,
     avg(value) AS mean_value,
-    avg((right_paths.trajectory_id IS NOT NULL)::INTEGER) AS solved_share
+    sum(num_right) / sum(num_ends) AS right_share
 FROM steps
-LEFT JOIN right_paths USING (trajectory_id)
-WHERE depth > 0
+WHERE depth > 0 AND stop_reason = 'step' AND num_ends > 0
 GROUP BY ALL
 ORDER BY ALL

@@ -4,7 +4,7 @@ import pytest
 
 from models.policy.protocol import Completion
 from models.search import budget
-from models.search.budget import Budget
+from models.search.budget import Budget, read_budget
 
 
 def tokens(num: int) -> Completion:
@@ -57,3 +57,26 @@ def test_several_bounds_hold_together() -> None:
 def test_a_budget_that_bounds_nothing_is_refused(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected tokens, nodes or seconds above 0"):
         Budget(**bounds)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("600", Budget(tokens=600)),
+        ("600 tokens", Budget(tokens=600)),
+        ("1 node", Budget(nodes=1)),
+        ("40nodes", Budget(nodes=40)),
+        ("2 s", Budget(seconds=2.0)),
+        ("0.5 seconds", Budget(seconds=0.5)),
+        (" 600 tokens , 40 nodes,2s", Budget(tokens=600, nodes=40, seconds=2.0)),
+    ],
+)
+def test_a_budget_is_read_as_it_is_written(text: str, budget: Budget) -> None:
+    assert read_budget(text) == budget
+    assert read_budget(str(budget)) == budget
+
+
+@pytest.mark.parametrize("text", ["", "many", "600, 700 tokens", "1.5 nodes", "2 h", "-3", "600;2 s", "0"])
+def test_what_says_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected tokens, nodes or seconds"):
+        read_budget(text)
