@@ -1,13 +1,10 @@
 """Answers to SQL queries: a table for people, csv, json or parquet for programs."""
 
 import io
-import os
+import json
 import re
-import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Timer
+from typing import Any
 
 import click
 import polars as pl
@@ -15,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.reward.isolated import address_space
 from storage.home import Home
 from storage.warehouse import QueryError, Question, Warehouse, questions
 from tasks.wording import printable, shorten
@@ -26,46 +22,15 @@ UNFOLDED = 10_000
 """Columns of a terminal in which no line is folded."""
 NAME = re.compile(r"(?:\s|--[^\n]*\n)*(\w[\w-]*)\s*;?\s*")
 """A question's, comments before it aside; no SQL is a single word."""
-SPARE_BYTES = 4 << 30
-"""Address space that a statement may take: what it computes with, and its answer."""
-GRACE_S = 5.0
 NOT_FOR_TERMINALS = "parquet is for files: name the QUERY, and write `--format parquet > answer.parquet`."
 
 
 def ask(home: Home, query: str, timeout_s: float) -> pl.DataFrame:
     """The answer to one SELECT, or to the question of that name. Raises QueryError, fit for a terminal."""
     try:
-        with contained(timeout_s):
-            return Warehouse(home).ask(find_sql(home, query), timeout_s=timeout_s)
+        return Warehouse(home).ask(find_sql(home, query), timeout_s=timeout_s)
     except QueryError as error:  # DuckDB cites the values it stumbles over
         raise QueryError(printable(str(error), keep="\n")) from None
-
-
-@contextmanager
-def contained(timeout_s: float) -> Iterator[None]:
-    """Bounds what DuckDB's own limits do not reach: memory that a function takes for itself, and a call without end.
-
-    Such a call hears no interrupt, and so this process ends with it.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = address_space() + SPARE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-    watch = Timer(timeout_s + GRACE_S, give_up, [timeout_s])
-    watch.daemon = True
-    watch.start()
-    try:
-        yield
-    finally:
-        watch.cancel()
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def give_up(timeout_s: float) -> None:
-    """End this process, for a statement in it does not."""
-    told = f"flywheel: one call in that statement took more than {timeout_s:g} s and cannot be stopped, so this ends.\n"
-    sys.stderr.write(told)
-    sys.stderr.flush()
-    os._exit(1)
 
 
 def find_sql(home: Home, query: str) -> str:
@@ -111,8 +76,35 @@ def write_answer(answer: pl.DataFrame, form: str) -> None:
 
 
 def write_text(answer: pl.DataFrame, form: str) -> str:
-    """As csv or json, raw."""
-    return answer.write_csv() if form == "csv" else answer.write_json() + "\n"
+    """As csv or json, raw. What the one cannot hold is JSON in it, and what neither can is text."""
+    odd = [column for column in answer if is_odd(column.dtype, form)]
+    plain = answer.with_columns(
+        pl.Series(column.name, [as_text(value) for value in column], pl.String) for column in odd
+    )
+    return plain.write_csv() if form == "csv" else plain.write_json() + "\n"
+
+
+def is_odd(dtype: pl.DataType, form: str) -> bool:
+    """Whether polars writes no such column."""
+    inner = dtype
+    while isinstance(inner, pl.List | pl.Array):
+        inner = inner.inner  # type: ignore[assignment]
+    return isinstance(inner, pl.Binary | pl.Object | pl.Duration) or (form == "csv" and dtype.is_nested())
+
+
+def as_text(value: Any) -> str | None:
+    """A value of such a column."""
+    if isinstance(value, pl.Series):
+        value = value.to_list()
+    if isinstance(value, bytes):
+        return value.hex()
+    return (
+        None
+        if value is None
+        else json.dumps(value, default=as_text, ensure_ascii=False)
+        if isinstance(value, list | dict)
+        else str(value)
+    )
 
 
 def write_page(answer: pl.DataFrame, form: str) -> str:

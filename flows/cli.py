@@ -395,7 +395,7 @@ def main() -> None:
     try:
         flywheel()
     except BaseException as end:
-        if "prefect" not in sys.modules:
+        if not {"prefect", "duckdb"} & sys.modules.keys():
             raise
         if not isinstance(end, SystemExit):
             sys.excepthook(type(end), end, end.__traceback__)
@@ -405,8 +405,8 @@ def main() -> None:
 def leave(status: Any) -> None:
     """End this process as Python does, but without taking the interpreter apart.
 
-    That takes seconds with all that is loaded, and threads of Prefect's hold objects meanwhile, of which DuckDB's
-    complain aloud. Whoever is still impatient ends it at once.
+    That takes seconds with all that is loaded, and objects of DuckDB's that something still holds complain aloud.
+    Whoever is still impatient ends it at once.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow
+from prefect.client.schemas.objects import State as PrefectState
 from prefect.logging import get_run_logger
+from prefect.states import Cancelled
 
 from flows.commands import evaluate_checkpoint, roll_back, show_evaluation
-from flows.config import Config, load_config
+from flows.config import Config, from_json, load_config
 from flows.config_layers import SERVED_VARIABLE
 from flows.flywheel import conclude, spin
 from flows.forms import EvaluateForm, RetrainForm, RollbackForm, TurnForm
@@ -23,12 +25,12 @@ from flows.interrupt import interruptible
 from flows.page import put_on_page
 from flows.retrain import begin_retrain, conclude_retrain
 from flows.retrain import retrain as finish_retrain
-from flows.runs import begin_run
+from flows.runs import FOREVER, begin_run
 from flows.waiting import Waiting
 from storage import history
 from storage.home import Home, default_home
 from storage.lake import Lake
-from storage.records import State
+from storage.records import Run, State
 from storage.warehouse import Warehouse
 from tasks.child import end_with
 
@@ -37,13 +39,32 @@ TURN, RETRAIN, EVALUATE, ROLLBACK = TurnForm(), RetrainForm(), EvaluateForm(), R
 
 
 @flow(name="flywheel", description="Turn the wheel: search, learn, evaluate, and let the gate decide.")
-def turn(choices: TurnForm = TURN) -> str:
-    """Finish the unfinished run, else turn so many rounds from the champion."""
-    with at_home() as home:
-        last = history.last_run(Warehouse(home))
-        is_unfinished = last is not None and last.state == State.RUNNING
-        run = begin_run(home, settings(), num_rounds=None if is_unfinished else choices.rounds)
-        return put_on_page(home, conclude(spin(home, run)))
+def turn(choices: TurnForm = TURN) -> str | PrefectState[Any]:
+    """Turn so many rounds from the champion, or finish a run that was broken off with no more than that to do.
+
+    Where the wheel turns already, this turn is left out.
+    """
+    try:
+        with at_home(is_left_out=True) as home:
+            return put_on_page(home, conclude(spin(home, begin_turn(home, choices.rounds))))
+    except LeftOutError as left_out:
+        return Cancelled(message=str(left_out))
+
+
+def begin_turn(home: Home, rounds: int) -> Run:
+    """The run that was broken off, under its own settings, where so many rounds finish it; else a new one."""
+    broken_off = unfinished(home)
+    if broken_off and broken_off.num_rounds != FOREVER:
+        num_left = broken_off.num_rounds - history.num_rounds_done(Warehouse(home), broken_off.run_id)
+        if num_left <= rounds:
+            return begin_run(home, from_json(broken_off.config))
+    return begin_run(home, settings(), num_rounds=rounds, is_new=True)
+
+
+def unfinished(home: Home) -> Run | None:
+    """The run that is at work, or was broken off."""
+    last = history.last_run(Warehouse(home))
+    return last if last is not None and last.state == State.RUNNING else None
 
 
 @flow(name="retrain", description="Train a candidate on chosen trajectories, and let the gate decide on it.")
@@ -69,19 +90,35 @@ def rollback(choices: RollbackForm = ROLLBACK) -> str:
         return put_on_page(home, roll_back(home, choices.checkpoint or None, choices.reason))
 
 
-DEPLOYED: dict[str, Flow[Any, str]] = {"flywheel": turn, "retrain": retrain, "evaluate": evaluate, "rollback": rollback}
+DEPLOYED: dict[str, Flow[Any, Any]] = {"flywheel": turn, "retrain": retrain, "evaluate": evaluate, "rollback": rollback}
 """Deployment to flow."""
 
 
+class LeftOutError(RuntimeError):
+    """The wheel turns already."""
+
+
 @contextmanager
-def at_home() -> Iterator[Home]:
-    """The home, to write to as soon as it is our turn; stops when asked to, and ends with its parent."""
+def at_home(*, is_left_out: bool = False) -> Iterator[Home]:
+    """The home, to write to as soon as it is our turn; stops when asked to, and ends with its parent.
+
+    Raises LeftOutError where the writer that would be waited for turns the wheel, if that leaves this one out.
+    """
     end_with(os.getppid())
     logger: Any = get_run_logger()
     with interruptible():
         home = Home.open(default_home())
         Lake(home).seed()
-        with home.writer(Waiting(logger.info)):
+        waiting = Waiting(logger.info)
+
+        def look(holder: str) -> None:
+            if is_left_out and unfinished(home):
+                raise LeftOutError(f"Left out: the wheel is turned already, by {holder}.")
+            waiting(holder)
+
+        with home.writer(look):
+            if is_left_out and waiting.holder and unfinished(home):  # it began after that look, and gives way
+                raise LeftOutError("Left out: the wheel was set in motion meanwhile.")
             yield home
 
 

@@ -18,7 +18,8 @@ class TurnForm(Form):
         int,
         Field(
             title="Rounds",
-            description="Rounds of search, learning and the gate. An unfinished run is finished instead.",
+            description="Rounds of search, learning and the gate. A run that was broken off with no more left to do is "
+            "finished instead.",
             ge=1,
             le=1000,
         ),

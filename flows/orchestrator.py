@@ -29,7 +29,8 @@ SETTINGS = {
 }
 """Our choices; what goes wrong is told by the command line, not by prefect's console."""
 
-
+FILES = {".env": "prefect_", "prefect.toml": "=", "pyproject.toml": "[tool.prefect"}
+"""Files of the current folder in which Prefect looks for settings, and what is in them then."""
 THREADS = {"GOMP_SPINCOUNT": "3000"}
 """Threads that wait soon give their core away: spinning on, two on a busy machine were ten times slower than one."""
 
@@ -76,8 +77,19 @@ def ignored() -> Iterator[str]:
     """What of the shell's Prefect settings is not followed, a line each; call it before they are dropped."""
     for name in sorted(name for name in os.environ if name.startswith("PREFECT_")):
         yield f"ignored: {name} of the shell; serve.url joins another server"
-    if os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY"):
-        yield "ignored: the shell's http_proxy, for this machine's own server"
+    for name in sorted(name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")):
+        yield f"ignored: the shell's {name}, for this machine's own server"
+    for name, mark in FILES.items():
+        if mark in read_quietly(Path(name)).lower():
+            yield f"{name} in this folder speaks of Prefect: its server does not follow it here, its client may"
+
+
+def read_quietly(path: Path) -> str:
+    """A file's text; empty where there is none to read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def pass_on(path: Path | None, sets: Sequence[str]) -> None:

@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from zoneinfo import available_timezones
+
+from cronsim import CronSim, CronSimError
 
 CRON = re.compile(r"\s*(\S+\s+){4}\S+\s*|\s*@(hourly|daily|weekly|monthly|yearly)\s*")
 SHORTEST_S = 1.0
@@ -28,6 +31,11 @@ class ServeSettings:
             raise ValueError(f"url is {self.url!r}; expected the address of an API, as http://host:4200/api")
         if self.cron and not CRON.fullmatch(self.cron):
             raise ValueError(f"cron is {self.cron!r}; expected five fields, as 0 2 * * * for two at night")
+        if self.cron and not self.cron.strip().startswith("@"):
+            try:
+                CronSim(self.cron, datetime.now())
+            except CronSimError as error:
+                raise ValueError(f"cron is {self.cron!r}: {str(error).lower()}; expected as 0 2 * * *") from error
         if self.cron and self.timezone not in available_timezones():
             raise ValueError(
                 f"timezone is {self.timezone!r}; expected the name of one, as Europe/Berlin or UTC, for the cron"

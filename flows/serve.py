@@ -31,13 +31,14 @@ from prefect.client.schemas.objects import (
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.runner import Runner
 from prefect.states import Cancelled, Crashed
 
 from flows.deployed import DEPLOYED
 from flows.forms import TurnForm
 from flows.schedule import ServeSettings
+from flows.server import ServerError
 from storage.files import OWNER_ONLY_FILE, replace
 from storage.home import Home
 from storage.records import now
@@ -83,11 +84,29 @@ def printing_to(log: Path) -> Iterator[None]:
 
 async def _serve(home: Home, settings: ServeSettings) -> None:
     runner = Runner(name="flywheel", pause_on_shutdown=False, limit=MAX_RUNS)
+    if settings.url:
+        await require_ours(home, settings)
     ids = {name: await runner.aadd_deployment(await deployment(name)) for name in DEPLOYED}
     async with get_client() as client:
         await settle_runs(client, list(ids.values()))
         await set_schedule(client, home, ids["flywheel"], settings)
     await runner.start()
+
+
+async def require_ours(home: Home, settings: ServeSettings) -> None:
+    """Raises ServerError where a server that others use too has the deployment flywheel of another home, or a pool."""
+    async with get_client() as client:
+        try:
+            found = await client.read_deployment_by_name("flywheel/flywheel")
+        except ObjectNotFound:
+            return
+    remembered = home.prefect / "serve.json"
+    known = json.loads(remembered.read_bytes())["deployment"] if remembered.exists() else ""
+    if found.work_pool_name or known != str(found.id):
+        raise ServerError(
+            f"the server at {settings.url} has a deployment flywheel already, which is not this home's: delete it "
+            "there, serve the other home elsewhere, or leave out serve.url."
+        )
 
 
 async def deployment(name: str) -> RunnerDeployment:

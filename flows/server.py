@@ -53,6 +53,7 @@ class Server:
                 [sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid()), str(int(with_ui))],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PREFECT_API_URL": api},
+                cwd=os.environ["PREFECT_HOME"],  # where no prefect.toml or .env of the user's says what it is
                 stdout=out,
                 stderr=out,
                 pass_fds=[listener.fileno()],

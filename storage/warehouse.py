@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from storage.home import Home, HomeError, megabytes
 from storage.lake import SUFFIX, Lake, columns, record_of, seed_key
+from storage.limits import contained
 from storage.records import TABLES
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class Warehouse:
         when it takes more time or memory, or its answer is larger than 1 GB.
         """
         limits = {"memory_limit": max_memory, "threads": ASK_THREADS, "temp_directory": ""}
-        with _explained(), _lens(self.home, limits) as connection:
+        with _explained(), contained(timeout_s), _lens(self.home, limits) as connection:
             _aim(connection, self.home)
             statement = _reading_statement(connection, sql)
             _lock(connection, self.home, timeout_s)

@@ -49,7 +49,7 @@ def write_report(home: Home, output: Path | None = None) -> tuple[Path, Path]:
     seen = overview(home)
     home.report.mkdir(mode=OWNER_ONLY_FOLDER, exist_ok=True)
     replace(path, page(seen).encode())
-    replace(picture, picture_png(seen.rounds))
+    replace(picture, picture_png(seen.rounds, seen.decisions))
     return path, picture
 
 
@@ -61,7 +61,7 @@ def page(seen: Overview) -> str:
         last=seen.rounds[-1],
         headline=next(comparisons(seen)),
         verdict=verdict(seen),
-        picture=Markup(picture_svg(seen.rounds)),
+        picture=Markup(picture_svg(seen.rounds, seen.decisions)),
         stages=by_round(seen.stages, "stage"),
         stage_names=in_order(seen.stages, "stage", STAGES),
         longest=max(row["seconds"] for row in seen.rounds) or 1,

@@ -25,6 +25,8 @@ CHAMPION, PASS, SEARCH = "#0072b2", "#00805f", "#b85400"
 MANY_ROUNDS = 40
 """Of more the marks are small."""
 HEADROOM = 1.12
+AFTER = 0.3
+"""Rounds after its round that a retrain's mark stands."""
 LABEL_GAP = 0.055
 """Least distance of two labels, as a share of the height."""
 STYLE = {
@@ -59,37 +61,49 @@ class Line(NamedTuple):
         return f"{self.name} {self.y[-1]:.3f}"
 
 
-def picture_svg(rounds: Sequence[Row]) -> str:
-    """The rounds of an overview as an `<svg>` element, without a background."""
+class Mark(NamedTuple):
+    """A candidate: where, as what, whether filled, and what it measured."""
+
+    x: float
+    shape: str
+    took_over: bool
+    row: Row
+
+
+def picture_svg(rounds: Sequence[Row], decisions: Sequence[Row] = ()) -> str:
+    """The rounds and other decisions of an overview as an `<svg>` element, without a background."""
     buffer = io.StringIO()
     with matplotlib.style.context(["default", STYLE]):
         nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
-        draw(rounds).savefig(buffer, format="svg", facecolor="none", metadata=nothing)
+        draw(rounds, decisions).savefig(buffer, format="svg", facecolor="none", metadata=nothing)
     _, opening, rest = buffer.getvalue().partition("<svg ")
     return opening + rest
 
 
-def picture_png(rounds: Sequence[Row]) -> bytes:
-    """The rounds of an overview as a PNG file."""
+def picture_png(rounds: Sequence[Row], decisions: Sequence[Row] = ()) -> bytes:
+    """The rounds and other decisions of an overview as a PNG file."""
     buffer = io.BytesIO()
     with matplotlib.style.context(["default", STYLE]):
-        draw(rounds).savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        draw(rounds, decisions).savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def draw(rounds: Sequence[Row]) -> Figure:
-    """Candidates with their intervals, the champion as steps, and what they are to be held against."""
+def draw(rounds: Sequence[Row], decisions: Sequence[Row] = ()) -> Figure:
+    """Candidates with their intervals, retrains beside the round before, the champion as steps, and chance."""
     figure = Figure(figsize=SIZE_INCHES)
     axes = figure.add_axes((0.06, 0.115, 0.69, 0.75))
     champion, chance, measures = champion_line(rounds), list(chance_line(rounds)), list(measured_lines(rounds))
     lines = [champion, *measures, *chance]
-    prepare(axes, rounds, top=max(*(row["high"] for row in rounds), *(y for line in lines for y in line.y)))
+    retrains = [row for row in decisions if row["decided_by"] == "gate"]
+    highest = max(*(row["high"] for row in [*rounds, *retrains]), *(y for line in lines for y in line.y))
+    prepare(axes, rounds, top=highest, has_retrains=bool(retrains))
     for line in measures:
         axes.plot(line.x, line.y, color=line.colour, linewidth=1.2, alpha=0.6, marker=".", markersize=4)
     for line in chance:
         axes.plot(line.x, line.y, color=line.colour, linewidth=1.2, linestyle=(0, (5, 3)))
     axes.step(champion.x, champion.y, where="post", color=champion.colour, linewidth=2.4, alpha=0.4)
-    draw_candidates(axes, rounds)
+    draw_candidates(axes, [Mark(row["round"], "o", row["promoted"], row) for row in rounds])
+    draw_candidates(axes, [Mark(row["round"] + AFTER, "D", row["verdict"] == "promoted", row) for row in retrains])
     write_labels(axes, lines)
     return figure
 
@@ -124,7 +138,7 @@ def measured_lines(rounds: Sequence[Row]) -> Iterator[Line]:
             yield Line(name, colour, [row["round"] for row in rows], [row[key] for row in rows])
 
 
-def prepare(axes: Axes, rounds: Sequence[Row], top: float) -> None:
+def prepare(axes: Axes, rounds: Sequence[Row], top: float, has_retrains: bool) -> None:
     """The frame: from nothing to a little above all that is drawn."""
     axes.set_xlim(*ends(rounds))
     axes.set_ylim(0, min(top * HEADROOM, 1.04) or 1)
@@ -134,16 +148,17 @@ def prepare(axes: Axes, rounds: Sequence[Row], top: float) -> None:
     axes.set_axisbelow(True)
     about = f"Accuracy on {rounds[-1]['num_problems']:,} benchmark problems, with 95 % intervals"
     axes.text(0, 1.1, about, transform=axes.transAxes, fontsize=12, fontweight="bold")
-    axes.text(0, 1.035, "● took over   ○ refused", transform=axes.transAxes, color=FAINT)
+    legend = "● took over   ○ refused" + ("   ◆ ◇ the same of a retrain" if has_retrains else "")
+    axes.text(0, 1.035, legend, transform=axes.transAxes, color=FAINT)
 
 
-def draw_candidates(axes: Axes, rounds: Sequence[Row]) -> None:
+def draw_candidates(axes: Axes, marks: Sequence[Mark]) -> None:
     """A mark a candidate, filled where it took over, and its interval."""
-    size, width = (6, 1.5) if len(rounds) <= MANY_ROUNDS else (3, 0.8)
-    for row in rounds:
+    size, width = (6, 1.5) if len(marks) <= MANY_ROUNDS else (3, 0.8)
+    for x, shape, took_over, row in marks:
         arms = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
-        mark = axes.errorbar(row["round"], row["accuracy"], yerr=arms, fmt="o", color=CHAMPION, linewidth=width)
-        mark[0].set(markersize=size, markeredgewidth=width, markerfacecolor=CHAMPION if row["promoted"] else "white")
+        mark = axes.errorbar(x, row["accuracy"], yerr=arms, fmt=shape, color=CHAMPION, linewidth=width)
+        mark[0].set(markersize=size, markeredgewidth=width, markerfacecolor=CHAMPION if took_over else "white")
         for cap in mark[1]:
             cap.set(markersize=size, markeredgewidth=width)
 

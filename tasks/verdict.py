@@ -62,21 +62,35 @@ def beside(row: Row) -> str:
 
 
 def markdown(seen: Overview) -> str:
-    """The verdict and a table of the rounds."""
-    return "\n".join(["\n\n".join(verdict(seen)), "", HEAD, *map(markdown_row, seen.rounds), ""])
+    """The verdict and a table of the rounds, with what was decided between them."""
+    rows = [(row["round"], 0, markdown_row(str(row["round"]), row, round_verdict(row))) for row in seen.rounds]
+    rows += [(row["round"], 1, markdown_row(*describe_decision(row))) for row in seen.decisions]
+    table = [text for _, _, text in sorted(rows, key=lambda row: row[:2])]
+    return "\n".join(["\n\n".join(verdict(seen)), "", HEAD, *table, ""])
 
 
-def markdown_row(row: Row) -> str:
-    """A round as a line of the table."""
+def round_verdict(row: Row) -> str:
+    """What the gate decided on a round's candidate."""
+    return "promoted" if row["promoted"] else "refused"
+
+
+def describe_decision(row: Row) -> tuple[str, Row, str]:
+    """A decision between rounds, as `markdown_row` takes it."""
+    by_gate = row["decided_by"] == "gate"
+    return f"{'retrain' if by_gate else 'people'}, after {row['round']}", row, row["verdict"].replace("_", " ")
+
+
+def markdown_row(place: str, row: Row, decided: str) -> str:
+    """A round, or a decision after one, as a line of the table."""
     cells = [
-        str(row["round"]),
+        place,
         f"{row['accuracy']:.3f}",
         f"{row['low']:.3f} to {row['high']:.3f}",
         f"{row['num_problems']:,}",
         "" if row["chance"] is None else f"{row['chance']:.3f}",
         "" if row["brute_force"] is None else f"{row['brute_force']:.0f} walks",
-        f"{row['solved_share']:.3f}" if row["num_trajectories"] else "",
-        f"{'promoted' if row['promoted'] else 'refused'}: {plain(row['reason'])}",
+        f"{row['solved_share']:.3f}" if row.get("num_trajectories") else "",
+        f"{decided}: {plain(row['reason'])}",
     ]
     return f"| {' | '.join(cells)} |"
 

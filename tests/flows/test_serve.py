@@ -148,6 +148,7 @@ def test_a_retrain_with_a_changed_parameter_runs_from_the_browser(served: Served
         page.get_by_text("Artifacts", exact=True).first.click()
         page.get_by_role("link", name="report").first.click()
         page.get_by_text("The candidate learnt from").first.wait_for()
+        page.get_by_role("cell", name=re.compile("retrain, after")).first.wait_for()
         picture = page.get_by_role("img", name="Accuracy by round")
         wait(lambda: picture.evaluate("image => image.complete && image.naturalWidth > 500"), "the picture")
         page.screenshot(path=pictures / "retrain-report.png")
@@ -259,6 +260,42 @@ def test_what_was_missed_does_not_pile_up_and_what_was_killed_is_told(wheel: Whe
     again.stop()
 
 
+def test_a_turn_is_left_out_while_the_wheel_turns_and_turns_no_more_than_it_should(wheel: Wheel) -> None:
+    served = serve(wheel)
+    turning = wheel.start("run", "--rounds", "100", "--set", "learning.epochs=1.5", "--set", "run.plateau_after=99")
+    wheel.wait_for("lake/draws/*", len(wheel.ask("FROM rounds")) + 1, turning)
+    left_out = served.finish(served.start("flywheel", rounds=1))
+    assert left_out["state"]["type"] == "CANCELLED"
+    assert left_out["state"]["message"].startswith("Left out: the wheel is turned already, by ")
+    turning.kill()  # broken off with many rounds left, and under settings of its own
+    turning.communicate()
+    done = wheel.ask("SELECT max(round) AS round FROM rounds")[0]["round"]
+    assert served.finish(served.start("flywheel", rounds=1))["state"]["type"] == "COMPLETED"
+    assert wheel.ask("SELECT max(round) AS round FROM rounds")[0]["round"] == done + 1
+    states = [row["state"] for row in wheel.ask("SELECT state FROM current_runs ORDER BY started_at")]
+    assert "abandoned" in states and states[-1] in ("finished", "plateau")
+    served.stop()
+
+
+def test_a_run_that_was_broken_off_is_finished_under_its_own_settings(wheel: Wheel) -> None:
+    turning = wheel.start("run", "--rounds", "1", "--set", "learning.epochs=1.5")
+    wheel.wait_for("lake/trajectories/*", len(list((wheel.home / "lake" / "trajectories").glob("*"))) + 1, turning)
+    turning.kill()
+    turning.communicate()
+    served = serve(wheel)
+    assert served.finish(served.start("flywheel", rounds=1))["state"]["type"] == "COMPLETED"
+    (last,) = wheel.ask("SELECT state, config FROM current_runs ORDER BY started_at DESC LIMIT 1")
+    assert last["state"] == "finished" and json.loads(last["config"])["learning"]["epochs"] == 1.5
+    served.stop()
+
+
+def test_a_server_that_others_use_keeps_their_deployments(served: Served, tmp_path: Path) -> None:
+    other = served.wheel.copy(tmp_path / "other")
+    refused = other("serve", f"--set=serve.url={served.ui}/api", status=1).stderr
+    assert "has a deployment flywheel already, which is not this home's: delete it there" in refused
+    served.stop()
+
+
 def test_one_home_is_served_once_and_other_commands_join(served: Served) -> None:
     second = served.wheel("serve", f"--set=serve.port={free_port()}", status=1)
     assert (
@@ -280,11 +317,16 @@ def test_an_occupied_port_is_told(wheel: Wheel) -> None:
 
 
 def test_the_shells_prefect_is_told_and_not_followed(wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = wheel.folder / "foreign.db"
+    toml = f'[server.database]\nconnection_url = "sqlite+aiosqlite:///{foreign}"\n'
+    (wheel.folder / "prefect.toml").write_text(toml)
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_x")
     monkeypatch.setenv("PREFECT_API_URL", "https://api.prefect.cloud/api/accounts/x")
     served = serve(wheel)
     out = served.stop()
     assert out.startswith("ignored: PREFECT_API_KEY of the shell; serve.url joins another server\n")
+    assert "prefect.toml in this folder speaks of Prefect: its server does not follow it here" in out
+    assert not foreign.exists() and (wheel.home / "prefect" / "prefect.db").exists()
     assert re.search(r"^API   http://127\.0\.0\.1:\d+/api$", out, re.M)
 
 

@@ -1,6 +1,7 @@
 """`flywheel sql` without a query, as people type into it and as programs write to it; questions; what is refused."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -274,6 +275,19 @@ def test_ctrl_c_ends_a_query_at_once(home: Home) -> None:
     time.sleep(4)
     query.send_signal(signal.SIGINT)
     assert query.communicate(timeout=20)[0].decode().strip() == "Aborted!"
+
+
+NESTED = (
+    "SELECT {'a': 1, 'b': [1, 2]} AS s, [1, 2] AS l, MAP {'k': 2} AS m, 'ab'::BLOB AS b, ['ab'::BLOB] AS lb, NULL AS n"
+)
+
+
+def test_what_csv_and_json_cannot_hold_is_written_as_text(home: Home) -> None:
+    csv = follow(home, NESTED, "--format", "csv")
+    assert csv.returncode == 0, csv.stderr
+    assert csv.stdout == ('s,l,m,b,lb,n\n"{""a"": 1, ""b"": [1, 2]}","[1, 2]","{""k"": 2}",6162,"[""6162""]",\n')
+    (row,) = json.loads(follow(home, NESTED, "--format", "json").stdout)
+    assert row == {"s": {"a": 1, "b": [1, 2]}, "l": [1, 2], "m": {"k": 2}, "b": "6162", "lb": '["6162"]', "n": None}
 
 
 def test_memory_that_a_function_takes_for_itself_is_bounded(home: Home) -> None:

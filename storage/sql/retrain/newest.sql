@@ -1,5 +1,6 @@
--- What the filter keeps of the last round that searched.
+-- What the filter keeps of the last round of which it keeps anything.
 SELECT trajectory_id
 FROM current_selections
 JOIN trajectories USING (trajectory_id)
-WHERE kept AND trajectories.round = (SELECT max(round) FROM trajectories)
+WHERE kept
+QUALIFY trajectories.round = max(trajectories.round) OVER ()
