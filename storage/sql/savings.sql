@@ -1,4 +1,5 @@
--- What the last round before $round with budgets of its own might have spent, and spent: attempts or tokens.
+-- What the line's last round with budgets of its own might have spent, and spent: attempts or tokens.
+-- $line, $round: of the rounds before this one.
 
 WITH planned AS (
     SELECT run_id, round, sum(budget) AS planned

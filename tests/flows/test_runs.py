@@ -283,7 +283,9 @@ def test_a_plateau_that_makes_it_search_harder_is_told() -> None:
     with watched_by(listener := Listener()):
         assert choose_effort(turn, config, 2) == config and listener.said == []
         assert choose_effort(turn, config, 3).search.samples == 16
-    assert listener.said == ["round 9  refusals in a row: 3; it searches harder, with best_of_n(16) a problem"]
+    assert listener.said == [
+        "round 9  refusals in a row: 3; it searches harder, with best_of_n(16, enough=4) a problem"
+    ]
 
 
 # The preflight's estimate.

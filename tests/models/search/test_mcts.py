@@ -80,6 +80,33 @@ def test_selection_is_puct_worked_out_by_hand() -> None:
     assert MCTS(budget=Budget(tokens=1), boundary=";", exploration=8.0, width=3.0, widening=0.0)._select(root) is c
 
 
+def test_the_sequence_of_visits_is_the_one_worked_out_by_hand() -> None:
+    # Two first steps, a; with probability .6 and b; with .4, of two tokens each: P(a) = sqrt(.6) / (sqrt(.6) + sqrt(.4))
+    # = .550510, P(b) = .449490. What begins with a is worth .4, with b .6, whatever follows. c(s) grows from 1.250153.
+    #  N  a: .4 + c P(a) sqrt(N) / (1 + N(a))  b: .6 + c P(b) sqrt(N) / (1 + N(b))  goes to
+    #  2  .8866                                .9973                                b
+    #  3  .9960                                .9244                                a
+    #  4  .8589                                .9747                                b
+    #  5  .9130                                .9142                                b
+    #  6  .9620                                .8753                                a
+    #  7  .8553                                .8974                                b
+    #  8  .8868                                .8650                                a
+    #  9  .8131                                .8810                                b
+    table: Table = {"": {"a;": 0.6, "b;": 0.4}} | {step: {f"{n}$": 0.1 for n in range(10)} for step in ("a;", "b;")}
+    order: list[str] = []
+
+    def worth(text: str) -> float:
+        if not text.endswith(";"):
+            order.append(text[0])
+        return 0.4 if text[0] == "a" else 0.6
+
+    strategy = MCTS(budget=Budget(nodes=12), boundary=";", width=2.0, widening=0.0, enough=0)
+    found = run(strategy, table, worth, Task(prompt="p", seed=3, max_new_tokens=40))
+    assert "".join(order) == "abbabbabab"
+    assert found.root is not None
+    assert {step.text: step.visits for step in found.root.children.values()} == {"a;": 4, "b;": 6}
+
+
 def test_the_prior_is_the_length_normalised_likelihood() -> None:
     strategy = MCTS(budget=Budget(tokens=1), boundary=";", width=2.0, widening=0.0)
     root = Node()
