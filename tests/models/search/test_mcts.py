@@ -81,8 +81,8 @@ def test_selection_is_puct_worked_out_by_hand() -> None:
 
 
 def test_the_sequence_of_visits_is_the_one_worked_out_by_hand() -> None:
-    # Two first steps, a; with probability .6 and b; with .4, of two tokens each: P(a) = sqrt(.6) / (sqrt(.6) + sqrt(.4))
-    # = .550510, P(b) = .449490. What begins with a is worth .4, with b .6, whatever follows. c(s) grows from 1.250153.
+    # First steps a; with probability .6 and b; with .4, of two tokens each: P(a) = sqrt(.6) / (sqrt(.6) + sqrt(.4)) =
+    # .550510, P(b) = .449490. What begins with a is worth .4, with b .6, whatever follows. c(s) grows from 1.250153.
     #  N  a: .4 + c P(a) sqrt(N) / (1 + N(a))  b: .6 + c P(b) sqrt(N) / (1 + N(b))  goes to
     #  2  .8866                                .9973                                b
     #  3  .9960                                .9244                                a
