@@ -11,6 +11,13 @@ Boundary = str | int
 """Where a step ends: after the token that completes this text, or after so many tokens; "" nowhere."""
 
 
+class Known(NamedTuple):
+    """A continuation that was written before, with the log-probability of each token as it was sampled."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """Continue `prompt` followed by the tokens of `prefix`.
@@ -29,6 +36,9 @@ class Request:
     """Divides the continuation into steps."""
     max_steps: int = 0
     """Steps after which it stops; 0: it goes on to its end."""
+    known: tuple[Known, ...] = ()
+    """Continuations that are not to be written again: it is drawn as by the policy, but without replacement.
+    An engine that cannot may leave this out; then some are."""
 
 
 class Piece(NamedTuple):

@@ -17,6 +17,7 @@ from models.policy.cache import num_cache_layers, open_cache
 from models.policy.noise import choose, uniform, wrap
 from models.policy.prompting import context_length, encode_prompt
 from models.policy.protocol import Completion, Piece, Request
+from models.policy.replacement import Trie, build_trie
 
 SHRINK_BELOW = 0.85
 """Finished rows leave when this share or less is still running: copying the cache costs about a step."""
@@ -36,6 +37,8 @@ class _Row:
     logprobs: list[float] = dataclasses.field(default_factory=list)
     cuts: list[int] = dataclasses.field(default_factory=list)
     """New tokens after which a step was complete."""
+    known: Trie = dataclasses.field(default_factory=dict)
+    """Known continuations that begin with the new tokens."""
     stop_reason: str = "length"
 
 
@@ -70,6 +73,7 @@ class TransformersEngine:
             prompt_tokens=len(prompt),
             tokens=tokens,
             limit=min(request.max_new_tokens, room),
+            known=build_trie(request.known),
         )
         if tokens and room > 0:
             self._waiting.append(row)
@@ -100,7 +104,7 @@ class TransformersEngine:
         cache.batch_select_indices(index)
         running, noise = list(wave), _Noise.of(wave, self.model.device)
         for position in range(max(row.limit for row in wave)):
-            tokens, logprobs = noise.sample(logits, position)
+            tokens, logprobs = noise.sample(logits, position, _find_known(running))
             alive = self._record(running, tokens.tolist(), logprobs.tolist())
             if not alive:
                 return
@@ -146,6 +150,8 @@ class TransformersEngine:
                 continue
             row.new_tokens.append(tokens[index])
             row.logprobs.append(logprobs[index])
+            if row.known:
+                row.known = row.known[tokens[index]].below if tokens[index] in row.known else {}
             if tokens[index] in self.end_ids:
                 row.stop_reason = "end"
                 continue
@@ -239,13 +245,32 @@ class _Noise:
     def select(self, index: torch.Tensor) -> "_Noise":
         return _Noise(seeds=self.seeds[index], offsets=self.offsets[index], temperatures=self.temperatures[index])
 
-    def sample(self, logits: torch.Tensor, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and their log-probabilities at each row's temperature. (batch, vocabulary) -> (batch,) twice."""
+    def sample(
+        self, logits: torch.Tensor, position: int, known: Sequence[tuple[int, int, float]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and their log-probabilities at each row's temperature. (batch, vocabulary) -> (batch,) twice.
+
+        `known` is row, token and log(1 - f) of what was written before; log-probabilities are the policy's own.
+        """
         is_greedy = self.temperatures == 0
         logprobs = (logits / self.temperatures.masked_fill(is_greedy, 1.0).unsqueeze(-1)).log_softmax(-1)
         draws = uniform(self.seeds, self.offsets + position)
-        tokens = torch.where(is_greedy, logits.argmax(-1), choose(logprobs, draws))
+        left = logprobs
+        if known:
+            rows, taken, log_left = (torch.tensor(column, device=logits.device) for column in zip(*known, strict=True))
+            left = logprobs.index_put((rows, taken), log_left.to(logprobs.dtype), accumulate=True)
+        tokens = torch.where(is_greedy, left.argmax(-1), choose(left, draws))
         return tokens, logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+
+def _find_known(running: Sequence[_Row]) -> list[tuple[int, int, float]]:
+    """Row, token and log(1 - f) of each next token with which something known goes on."""
+    return [
+        (index, token, branch.log_left)
+        for index, row in enumerate(running)
+        if row.known
+        for token, branch in row.known.items()
+    ]
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

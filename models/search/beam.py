@@ -113,6 +113,7 @@ class Beam:
                     max_new_tokens=min(limit, task.max_new_tokens - len(parent.prefix)),
                     boundary=self.boundary,
                     max_steps=max_steps,
+                    known=parent.known() if max_steps else (),
                 )
                 for index, parent in enumerate(rest[:num])
             ]

@@ -99,4 +99,5 @@ class MCTS:
             max_new_tokens=limit,
             boundary=self.boundary,
             max_steps=1 if self.is_stepwise or not self.rolls_out else 0,
+            known=node.known(),
         )

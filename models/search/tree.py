@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from models.policy.protocol import Completion
+from models.policy.protocol import Completion, Known
 
 CLOSED_BELOW = 0.02
 """A node takes no more children when the policy would write another step with this probability or less."""
@@ -64,6 +64,16 @@ class Node:
     def unseen(self) -> float:
         """Probability that the policy's next draw from here is a step that is not among the children."""
         return max(0.0, 1.0 - self.seen)
+
+    def known(self) -> tuple[Known, ...]:
+        """The steps after it that are not to be written again; none where hardly any other is left."""
+        if self.unseen <= CLOSED_BELOW:
+            return ()
+        return tuple(
+            Known(child.token_ids, child.logprobs)
+            for child in self.children.values()
+            if child.token_ids and child.stop_reason != "length"  # whole steps may begin with a fragment
+        )
 
     def path(self) -> list["Node"]:
         """From the first step to this one."""

@@ -44,7 +44,9 @@ class TablePolicy:
             if not steps:
                 return Completion(text="", token_ids=[], logprobs=[], prompt_tokens=3, stop_reason="error")
             rng = Random(f"{request.prompt} {request.seed} {beginning}")
-            step = rng.choices(list(steps), list(steps.values()))[0][: request.max_new_tokens - len(tokens)]
+            known = set() if tokens else {"".join(map(chr, each.token_ids)) for each in request.known}
+            left = {name: share for name, share in steps.items() if name not in known} or steps
+            step = rng.choices(list(left), list(left.values()))[0][: request.max_new_tokens - len(tokens)]
             beginning += step
             pieces.append(Piece(step.rstrip("$"), len(step)))
             tokens += map(ord, step)

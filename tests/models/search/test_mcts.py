@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from models.policy.protocol import Completion, Request
+from models.policy.protocol import Completion, Known, Request
 from models.search.budget import Budget
 from models.search.driver import drive
 from models.search.mcts import MCTS
@@ -162,6 +162,12 @@ class Slow:
     def unseen(self, text: str) -> float:
         return 1 - sum(math.exp(sum(self.logprobs[text + kid])) for kid in self.steps[text])
 
+    def known(self, text: str, most: int) -> tuple[Known, ...]:
+        if self.unseen(text) <= 0.02:
+            return ()
+        kids = [kid for kid in self.steps[text] if kid[-1] == "$" or (kid[-1] == ";" and len(text + kid) < most)]
+        return tuple(Known(tuple(map(ord, kid)), tuple(self.logprobs[text + kid])) for kid in kids)
+
     def prior(self, text: str, kid: str) -> float:
         def mean(kid: str) -> float:
             return math.exp(sum(self.logprobs[text + kid]) / len(self.logprobs[text + kid]))
@@ -202,6 +208,7 @@ class Slow:
                     max_new_tokens=limit,
                     boundary=";",
                     max_steps=1 if self.s.is_stepwise or not self.s.rolls_out else 0,
+                    known=self.known(text, task.max_new_tokens),
                 )
                 completion = self.policy.answer(request)
                 spent, first = spent + len(completion.token_ids), 0

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from models.policy.protocol import Completion, Piece
-from models.search.tree import MOST_FAILURES, Node
+from models.policy.protocol import Completion, Known, Piece
+from models.search.tree import CLOSED_BELOW, MOST_FAILURES, Node
 
 
 def written(*steps: str, stop_reason: str = "end", probability: float = 0.5) -> Completion:
@@ -84,6 +84,16 @@ def test_a_step_after_which_nothing_can_be_written_is_closed_with_a_reason() -> 
     assert failed.stop_reason == "error" and failed.is_closed and step.is_closed and not root.is_closed
     assert failed.draws == MOST_FAILURES and len(step.children) == 1
     assert failed.answer(0, 4).token_ids == step.answer(0, 4).token_ids
+
+
+def test_whole_steps_are_known_and_not_written_again() -> None:
+    root = Node()
+    step = root.grow(written("ab;", stop_reason="step"))
+    root.grow(written("a", stop_reason="length"))
+    root.grow(written(stop_reason="error"))
+    assert root.known() == (Known(step.token_ids, step.logprobs),)
+    root.seen = 1 - CLOSED_BELOW
+    assert root.known() == ()  # hardly any other is left
 
 
 def test_an_answer_that_may_not_be_longer_is_cut_off() -> None:
