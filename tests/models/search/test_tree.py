@@ -92,7 +92,7 @@ def test_whole_steps_are_known_and_not_written_again() -> None:
     root.grow(written("a", stop_reason="length"))
     root.grow(written(stop_reason="error"))
     assert root.known() == (Known(step.token_ids, step.logprobs),)
-    root.seen = 1 - CLOSED_BELOW
+    root.seen = 1 - CLOSED_BELOW / 2
     assert root.known() == ()  # hardly any other is left
 
 
