@@ -152,6 +152,7 @@ def test_a_tree_may_have_a_budget_of_nodes_or_seconds(grown: Wheel) -> None:
     assert json.loads(grown(*arguments).stdout)["strategy"].startswith("mcts(6 nodes, 60 s)")
 
 
+@pytest.mark.slow
 def test_budgets_follow_history_and_are_kept(turned: Turned, tmp_path: Path) -> None:
     wheel = turned.wheel.copy(tmp_path / "wheel")
     settings = wheel.folder / "flywheel.toml"
