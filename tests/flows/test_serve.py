@@ -289,8 +289,9 @@ def test_a_run_that_was_broken_off_is_finished_under_its_own_settings(wheel: Whe
     served.stop()
 
 
-def test_a_server_that_others_use_keeps_their_deployments(served: Served, tmp_path: Path) -> None:
-    other = served.wheel.copy(tmp_path / "other")
+def test_a_server_that_others_use_keeps_their_deployments(wheel: Wheel, tmp_path: Path) -> None:
+    other = wheel.copy(tmp_path / "other")
+    served = serve(wheel)
     refused = other("serve", f"--set=serve.url={served.ui}/api", status=1).stderr
     assert "has a deployment flywheel already, which is not this home's: delete it there" in refused
     served.stop()
