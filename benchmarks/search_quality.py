@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result import conclude
 from models.evaluation.metrics import wilson_interval
-from models.learning.finetune import build_from_scratch
+from models.learning.finetune import Watch, build_from_scratch
 from models.learning.settings import InitializationSettings
+from models.learning.trainer import StepReport
 from models.policy.load import Policy
 from models.policy.protocol import Completion, Request
 from models.policy.settings import ScratchSettings
@@ -159,10 +160,12 @@ def make_policy(settings: InitializationSettings) -> Policy:
     texts = [(walk.prompt, walk.completion) for walk in islice(walks, settings.demonstrations)]
     started = monotonic()
 
-    def tell(done: int, total: int, loss: float) -> None:
-        print(f"\rpolicy: {done:,} of {total:,} tokens, loss {loss:.3f}", end="", flush=True)
+    def tell(step: StepReport) -> None:
+        told = f"policy: {step.tokens_done:,} of {step.tokens_in_all:,} tokens, loss {step.loss:.3f}"
+        print(f"\r{told}", end="", flush=True)
 
-    trained = build_from_scratch(texts, CHARACTERS, settings, ScratchSettings(), seed=0, device="cpu", on_step=tell)
+    watch = Watch(on_step=tell)
+    trained = build_from_scratch(texts, CHARACTERS, settings, ScratchSettings(), seed=0, device="cpu", watch=watch)
     with tempfile.TemporaryDirectory() as folder:
         trained.save(Path(folder))
         digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]

@@ -193,7 +193,7 @@ def retrain(selection: str, sets: tuple[str, ...]) -> None:
             from flows.launch import launch_retrain
             from flows.retrain import begin_retrain
 
-            sys.exit(launch_retrain(home, begin_retrain(home, selection, list(sets)), server))
+            sys.exit(launch_retrain(home, begin_retrain(home, selection, list(sets), say=click.echo), server))
 
 
 @flywheel.command()

@@ -20,7 +20,7 @@ from flows.config_layers import ConfigError, Given, find_strangers, read_layers,
 from flows.schedule import ServeSettings
 from models.evaluation.gate import GateSettings
 from models.evaluation.settings import EvaluationSettings
-from models.learning.settings import InitializationSettings, LearningSettings
+from models.learning.settings import CLONING, InitializationSettings, LearningSettings
 from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
 from models.search.settings import SearchSettings
 from storage.countdown import CountdownProblems
@@ -29,6 +29,8 @@ from storage.settings import CurriculumSettings, FilterSettings
 from storage.sources.source import Splits
 
 COUNTDOWN = CountdownProblems.kind
+KEPT = "kept"
+"""Where settings of an earlier run come from: they may stay where others make them idle."""
 GENTLER: dict[str, float] = {"learning_rate": 1e-5, "batch_tokens": 8192, "max_grad_norm": 1.0}
 PRETRAINED: dict[str, dict[str, float]] = {
     "run": {"workers": 1},
@@ -143,6 +145,8 @@ class Idle(NamedTuple):
         return any(fnmatchcase(name, pattern) for pattern in self.settings)
 
 
+PAIRS_ONLY = ("learning.beta", "learning.nll_weight", "learning.pair_margin", "learning.max_pairs")
+GRADIENTS_ONLY = ("learning.kl_weight", "learning.importance_cap", "learning.credit")
 TREES_ONLY = ("tokens", "boundary", "guide", "exploration", "widening", "width", "expansion", "rollouts")
 
 IDLE = (
@@ -193,6 +197,31 @@ IDLE = (
         'search.strategy is "{c.search.strategy}", which explores by its beams',
     ),
     Idle(
+        ("learning.warm_up_rounds", "learning.refining_*", "learning.window", *PAIRS_ONLY, *GRADIENTS_ONLY),
+        lambda c: c.learning.objective == CLONING,
+        'learning.objective is "cloning", which imitates what the filter keeps',
+    ),
+    Idle(
+        PAIRS_ONLY,
+        lambda c: c.learning.objective != "dpo",
+        'learning.objective is "{c.learning.objective}", which learns from no pairs',
+    ),
+    Idle(
+        GRADIENTS_ONLY,
+        lambda c: not c.learning.is_gradient,
+        'learning.objective is "{c.learning.objective}", which is no policy gradient',
+    ),
+    Idle(
+        ("learning.credit", "learning.pair_margin"),
+        lambda c: c.search.strategy == "best_of_n",
+        'search.strategy is "best_of_n", which grows no tree of steps',
+    ),
+    Idle(
+        ("learning.epochs", "learning.fade"),
+        lambda c: c.learning.objective != CLONING and c.learning.warm_up_rounds == 0,
+        'learning.objective is "{c.learning.objective}", and without learning.warm_up_rounds no round clones',
+    ),
+    Idle(
         ("curriculum.fade",),
         lambda c: c.curriculum.new_share == 1,
         "curriculum.new_share is 1, and new problems have no past attempts",
@@ -211,7 +240,7 @@ def load_config(path: Path | None = None, sets: Sequence[str] = (), environ: Map
 def amend(config: Config, sets: Sequence[str]) -> Config:
     """A configuration with some settings changed, as by --set. Raises ConfigError with all that is wrong."""
     dumped = config.model_dump(mode="json")
-    kept = [Given(section, key, value, "kept") for section, keys in dumped.items() for key, value in keys.items()]
+    kept = [Given(section, key, value, KEPT) for section, keys in dumped.items() for key, value in keys.items()]
     return resolve({given.name: given for given in [*kept, *read_sets(sets)]})
 
 
@@ -304,5 +333,5 @@ def find_idle(config: Config, known: Mapping[str, Given]) -> Iterator[str]:
     """A line for each setting that would do nothing."""
     for given in known.values():
         rule = next((rule for rule in IDLE if rule.applies(config) and rule.covers(given.name)), None)
-        if rule and not is_default(given):
+        if rule and given.origin != KEPT and not is_default(given):
             yield f"{given.origin}: {given.name} would do nothing: {rule.advice.format(c=config)}. Take it out."

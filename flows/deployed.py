@@ -71,7 +71,8 @@ def unfinished(home: Home) -> Run | None:
 def retrain(choices: RetrainForm = RETRAIN) -> str:
     """Train a candidate on chosen trajectories, and let the gate decide on it."""
     with at_home() as home:
-        run = begin_retrain(home, choices.query or choices.selection, choices.sets())
+        logger: Any = get_run_logger()
+        run = begin_retrain(home, choices.query or choices.selection, choices.sets(), say=logger.info)
         return put_on_page(home, conclude_retrain(finish_retrain(home.root, run.run_id)))
 
 

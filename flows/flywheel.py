@@ -15,7 +15,7 @@ from flows.commands import show_evaluation
 from flows.config import Config, from_json
 from flows.initialize import start_line
 from flows.interrupt import interruptible
-from flows.page import put_on_page
+from flows.page import cancelled_when_stopped, put_on_page
 from flows.preflight import look_ahead
 from flows.round import measure, turn_wheel
 from flows.runs import FOREVER, publish
@@ -57,6 +57,7 @@ def choose_runner(config: Config) -> TaskRunner[Any]:
 
 
 @flow(name="flywheel", flow_run_name="run {run_id}")
+@cancelled_when_stopped
 def flywheel(home: Path, run_id: str) -> Claim:
     """Do what is left of a run."""
     with interruptible():  # here too, for prefect takes SIGTERM for itself

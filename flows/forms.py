@@ -4,6 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.learning.settings import CLONING
+
+AS_BEFORE: Literal["as in the last run"] = "as in the last run"
+
 
 class Form(BaseModel):
     """Fields of a deployment."""
@@ -30,11 +34,12 @@ class RetrainForm(Form):
     """What to train a candidate on, and how."""
 
     selection: Annotated[
-        Literal["kept", "newest", "reflective"],
+        Literal["kept", "newest", "reflective", "attempts"],
         Field(
             title="Train on",
             description="kept: all that the filter keeps. newest: of the last round alone. reflective: of those, "
-            "what checks, corrects or proposes another way.",
+            "what checks, corrects or proposes another way. attempts: all of the last round, right and wrong, for "
+            "objectives that learn from both.",
         ),
     ] = "kept"
     query: Annotated[
@@ -46,24 +51,44 @@ class RetrainForm(Form):
             max_length=20_000,
         ),
     ] = ""
+    objective: Annotated[
+        Literal["as in the last run", "cloning", "dpo", "reinforce", "grpo", "dr_grpo", "dapo"],
+        Field(
+            title="Objective",
+            description="cloning imitates right answers, dpo prefers right to wrong ones, the others are policy "
+            "gradients. All but cloning want attempts to train on.",
+        ),
+    ] = AS_BEFORE
     epochs: Annotated[
         float,
         Field(title="Passes", description="Passes over the trajectories. 0: as in the last run.", ge=0, le=1000),
     ] = 0.0
     learning_rate: Annotated[
         float,
-        Field(title="Learning rate", description="Its peak. 0: as in the last run.", ge=0, lt=1),
+        Field(
+            title="Learning rate",
+            description="Its peak in cloning, of which the others take a share. 0: as in the last run.",
+            ge=0,
+            lt=1,
+        ),
     ] = 0.0
     start: Annotated[
-        Literal["as in the last run", "champion", "initial"],
-        Field(title="Start from", description="Whose weights the training starts from."),
-    ] = "as in the last run"
+        Literal["as in the last run", "champion", "initial", "last"],
+        Field(
+            title="Start from",
+            description="Whose weights the training starts from; last: the last candidate's, unless it was much worse.",
+        ),
+    ] = AS_BEFORE
 
     def sets(self) -> list[str]:
         """What it changes, as --set."""
-        start = "" if self.start == "as in the last run" else self.start
-        given = {"epochs": self.epochs, "learning_rate": self.learning_rate, "start": start}
-        return [f"learning.{key}={value}" for key, value in given.items() if value]
+        given: dict[str, object] = {
+            "objective": self.objective,
+            "epochs" if self.objective in (AS_BEFORE, CLONING) else "refining_epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "start": self.start,
+        }
+        return [f"learning.{key}={value}" for key, value in given.items() if value not in (0, AS_BEFORE)]
 
 
 class EvaluateForm(Form):

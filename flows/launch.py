@@ -4,6 +4,8 @@ import shutil
 import sys
 from collections.abc import Callable
 
+from prefect.exceptions import CancelledRun
+
 from flows.display import Display
 from flows.flywheel import conclude, spin
 from flows.interrupt import STOPPED
@@ -43,7 +45,7 @@ def present(greeting: str, work: Callable[[], str], server: Server, again: str) 
         except Exception as error:
             if not is_stopping():
                 raise
-            if not isinstance(error, StoppedError):  # a process of the pool may fail of the same Ctrl-C
+            if not isinstance(error, StoppedError | CancelledRun):  # a process of the pool may fail of the same Ctrl-C
                 display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
             display.say(f"Stopped. Nothing is lost: `{program()} {again}`, with the same settings, goes on from here.")
             return STOPPED

@@ -1,14 +1,35 @@
-"""What a flow run's page in Prefect's UI says of what it came to."""
+"""What Prefect's UI says of a flow run: its state where it was stopped, and on its page what it came to."""
 
 import base64
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from storage.home import Home
 from storage.overview import overview
 from tasks.picture import picture_png
+from tasks.progress import StoppedError
 from tasks.verdict import markdown, plain
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def cancelled_when_stopped(work: Callable[P, T]) -> Callable[P, T]:
+    """A flow's work; where it was asked to stop, its run counts as cancelled, and whoever waits gets CancelledRun."""
+
+    @wraps(work)
+    def cancellable(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return work(*args, **kwargs)
+        except StoppedError:
+            return Cancelled(message="Stopped. Nothing is lost: the same command goes on from here.")
+
+    return cancellable
 
 
 def put_on_page(home: Home, conclusion: str) -> str:

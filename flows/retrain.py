@@ -3,6 +3,7 @@
 It searches nothing and is no round: it comes between two, and leaves the filter's decisions as they are.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +14,14 @@ from flows.commands import show_evaluation
 from flows.config import Config, amend, from_json, to_json
 from flows.config_layers import ConfigError, read_sets
 from flows.interrupt import interruptible
-from flows.page import put_on_page
+from flows.page import cancelled_when_stopped, put_on_page
 from flows.round import judge, make_candidate, prepared
 from flows.runs import RunError, publish
 from flows.stages import Stages
+from models.learning.settings import CLONING
 from storage import history
 from storage.home import Home
-from storage.picks import pick, read_selection
+from storage.picks import is_instead, pick, read_selection
 from storage.records import Evaluation, Kind, Promotion, Run, State, make_id, now
 from storage.warehouse import Warehouse
 from tasks.pick import choose
@@ -38,22 +40,25 @@ class Retrained:
     promotion: Promotion
 
 
-def begin_retrain(home: Home, selection: str, sets: list[str]) -> Run:
+def begin_retrain(home: Home, selection: str, sets: list[str], say: Callable[[str], object]) -> Run:
     """The same retrain where it is unfinished, else a new one, under the last run's settings and these changes.
 
-    Raises ValueError where there is nothing to retrain, or the selection names what may not train.
+    What a person should know of the selection is said. Raises ValueError where there is nothing to retrain, or the
+    selection names what may not train.
     """
     warehouse = Warehouse(home)
     last = history.last_run(warehouse)
     if last is None or not has_policy(home, last):
         raise RunError(f"there is no policy in {home.root} to retrain yet; `flywheel run` makes the first.")
     config, query = amend_learning(from_json(last.config), sets), read_selection(home, selection)
+    if is_instead(home, selection):
+        say(f"{selection.strip()} is your own here, from {home.queries}, not the one that comes along.")
     before = history.last_run(warehouse, Kind.RETRAIN)
     if before and before.state == State.RUNNING:
         if (before.query, before.config) == (query, to_json(config)):
             return before
         publish(home, before, State.ABANDONED)
-    pick(warehouse, line=last.line, query=query)
+    pick(warehouse, line=last.line, query=query, with_wrong=config.learning.objective != CLONING)
     round = history.next_round(warehouse, last.line) - 1
     run = Run(
         run_id=make_id("retrain", last.line, round, history.num_runs(warehouse)),
@@ -87,6 +92,7 @@ def amend_learning(config: Config, sets: list[str]) -> Config:
 
 
 @flow(name="retrain", flow_run_name="retrain {run_id}")
+@cancelled_when_stopped
 def retrain(home: Path, run_id: str) -> Retrained:
     """Do what is left of a retrain."""
     with interruptible():  # here too, for prefect takes SIGTERM for itself
@@ -104,9 +110,10 @@ def finish_retrain(home: Path, run_id: str) -> Retrained:
     )
     stages = Stages.of(turn, config)
     with stages("pick"):
-        selection_id = prepared(choose, "retrain · pick", config)(turn, run.query)
+        selection_id = prepared(choose, "retrain · pick", config)(turn, run.query, config.learning.objective)
     with stages("finetune"):
-        candidate_id = make_candidate(turn, turn.registry.champion(turn.line), selection_id, config)
+        champion_id, learning = turn.registry.champion(turn.line), config.learning.refined()
+        candidate_id = make_candidate(turn, champion_id, selection_id, learning, config)
     promotion, candidate = judge(turn, candidate_id, stages, config)
     publish(Home(home), run, State.FINISHED)
     return Retrained(num_picked=turn.registry.find(candidate_id).num_examples, candidate=candidate, promotion=promotion)

@@ -12,7 +12,9 @@ from prefect.futures import PrefectFuture
 
 from flows.config import Config
 from flows.stages import Stages
-from storage.records import Evaluation, Promotion, Round, Split, now
+from models.evaluation.gate import mcnemar_p_value
+from models.learning.settings import LearningSettings
+from storage.records import Evaluation, Promotion, Round, Split, Verdict, now
 from storage.registry import LostRaceError
 from tasks.child import ask_children_to_stop
 from tasks.evaluate import evaluate
@@ -44,7 +46,7 @@ def turn_wheel(turn: Turn, config: Config) -> Round:
     with stages("filter"):
         selection_id = prepared(select, f"{turn.label} · filter", config)(turn, config.filter)
     with stages("finetune"):
-        candidate_id = make_candidate(turn, champion_id, selection_id, config)
+        candidate_id = make_candidate(turn, champion_id, selection_id, config.learning.at(turn.round), config)
     promotion, _ = judge(turn, candidate_id, stages, config)
     return close(turn, promotion, stages, config, started_at=started_at, seconds=monotonic() - started)
 
@@ -95,12 +97,26 @@ def first_of(done: "SimpleQueue[PrefectFuture[Progress]]") -> PrefectFuture[Prog
             return done.get(timeout=LOOK_S)
 
 
-def make_candidate(turn: Turn, champion_id: str, selection_id: str, config: Config) -> str:
-    """Fine-tune from the champion or the initial policy, as configured."""
-    lineage = turn.registry.lineage(champion_id)
-    parent = lineage[0] if config.learning.start == "champion" else lineage[-1]
+def make_candidate(turn: Turn, champion_id: str, selection_id: str, learning: LearningSettings, config: Config) -> str:
+    """Fine-tune, with the learning settings of the round, from the weights that these name."""
     finetune = prepared(train, f"{turn.label} · finetune", config)
-    return finetune(turn, parent.checkpoint_id, selection_id, config.learning, config.policy.device)
+    return finetune(turn, find_start(turn, champion_id, learning, config), selection_id, learning, config.policy)
+
+
+def find_start(turn: Turn, champion_id: str, learning: LearningSettings, config: Config) -> str:
+    """The champion, the initial policy, or the last candidate unless it was significantly worse than the champion."""
+    if learning.start == "initial":
+        return turn.registry.lineage(champion_id)[-1].checkpoint_id
+    latest = turn.registry.latest(turn.line)
+    was_refused = latest is not None and latest.verdict == Verdict.REFUSED
+    if latest and was_refused and learning.goes_on and not is_worse(latest, config.gate.alpha):
+        return latest.candidate_id
+    return champion_id
+
+
+def is_worse(refused: Promotion, alpha: float) -> bool:
+    """Whether a candidate was significantly worse than the champion: the gate's test, the other way round."""
+    return mcnemar_p_value(refused.losses, refused.wins) < alpha
 
 
 def judge(turn: Turn, candidate_id: str, stages: Stages, config: Config) -> tuple[Promotion, Evaluation]:

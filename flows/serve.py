@@ -62,7 +62,8 @@ MAX_RUNS = 16
 
 def serve(home: Home, settings: ServeSettings) -> None:
     """Register the deployments and run what is due, until Ctrl-C or SIGTERM. What flow runs print goes to a log."""
-    with printing_to(home.logs / "runs.log"), suppress(TerminationSignal):
+    stopped = (TerminationSignal, SystemExit)  # by SIGTERM, before the runner is at work and after
+    with printing_to(home.logs / "runs.log"), suppress(*stopped):
         asyncio.run(_serve(home, settings))
 
 

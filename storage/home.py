@@ -98,6 +98,11 @@ class Home:
         return self.root / "tmp"
 
     @property
+    def drafts(self) -> Path:
+        """Trainings that are not done."""
+        return self.root / "drafts"
+
+    @property
     def report(self) -> Path:
         """The rendered report."""
         return self.root / "report"

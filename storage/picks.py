@@ -4,6 +4,7 @@ A selection is the name of a query, ours in sql/retrain/ or a person's in the ho
 queries/, or the SQL itself. It goes through `Warehouse.ask`, so it reads and does nothing else.
 """
 
+import math
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,10 +16,11 @@ from storage.warehouse import SQL_FOLDER, QueryError, Warehouse
 
 NAME = re.compile(r"[\w-]+")
 ID = "trajectory_id"
+WEIGHT = "weight"
 FAULTS = {
     "num_unknown": "{n:,} of them are no trajectories",
     "num_of_other_lines": "{n:,} are of another line",
-    "num_wrong": "{n:,} are not solved: add WHERE solved",
+    "num_wrong": "{n:,} are not solved, which cloning would imitate: add WHERE solved",
     "num_reserved": "{n:,} answer problems that are reserved for evaluation: join problems, WHERE split = 'train'",
 }
 """What can be the matter with trajectories, by column of picks.sql."""
@@ -44,23 +46,45 @@ def read_selection(home: Home, selection: str) -> str:
     return known[name].read_text(encoding="utf-8")
 
 
-def pick(warehouse: Warehouse, *, line: str, query: str) -> list[str]:
-    """The ids of the trajectories that a query names, sorted.
+def is_instead(home: Home, selection: str) -> bool:
+    """Whether it names a query of a person's own that stands in the place of one of ours."""
+    known = selections(home).get(selection.strip())
+    return known is not None and known.parent == home.queries and (SQL_FOLDER / "retrain" / known.name).exists()
 
-    Raises QueryError where it has no column trajectory_id, names nothing, or names what may not train.
+
+def pick(warehouse: Warehouse, *, line: str, query: str, with_wrong: bool = False) -> list[tuple[str, float]]:
+    """The ids of the trajectories that a query names, sorted, each with its weight: that of a column weight, else 1.
+
+    Raises QueryError where it has no column trajectory_id, names nothing, or names what may not train: wrong answers
+    are among that, unless the objective learns from them too.
     """
     answer = warehouse.ask(query)
     if ID not in answer.columns:
         found = ", ".join(answer.columns)
         raise QueryError(f"the selection gives {found}; expected a column {ID}: SELECT {ID} FROM …")
-    ids = sorted({str(value) for value in answer[ID].drop_nulls()})
+    weights = dict(zip(map(str, answer[ID]), weights_of(answer), strict=True))
+    ids = sorted(weights.keys() - {"None"})
     if not ids:
         raise QueryError("the selection names no trajectory; `flywheel sql` shows what it gives: widen its WHERE.")
     (counts,) = warehouse.named("picks", ids=ids, line=line).to_dicts()
+    counts |= {"num_wrong": 0} if with_wrong else {}
     faults = [text.format(n=counts[column]) for column, text in FAULTS.items() if counts[column]]
     if faults:
         raise QueryError(f"the selection names {len(ids):,} trajectories that may not all train: {'; '.join(faults)}.")
-    return ids
+    return [(one, weights[one]) for one in ids]
+
+
+def weights_of(answer: pl.DataFrame) -> list[float]:
+    """The column weight, where there is one. Raises QueryError for what is no weight."""
+    if WEIGHT not in answer.columns:
+        return [1.0] * len(answer)
+    try:
+        weights = answer[WEIGHT].cast(pl.Float64).to_list()
+    except pl.exceptions.PolarsError as error:
+        raise QueryError(f"the column {WEIGHT} holds {answer[WEIGHT].dtype}; expected numbers.") from error
+    if wrong := [weight for weight in weights if weight is None or not 0 < weight < math.inf]:
+        raise QueryError(f"the column {WEIGHT} holds {wrong[0]}; expected numbers over 0.")
+    return weights
 
 
 def picked_set(warehouse: Warehouse, selection_id: str) -> pl.DataFrame:

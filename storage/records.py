@@ -159,6 +159,7 @@ class Step:
     text: Annotated[str, "What this step adds to its parent's text. Untrusted."]
     stop_reason: Annotated[str, "step, where the answer may go on; else end, length or error."]
     num_tokens: Annotated[int, "Tokens generated for it, those of duplicates included."]
+    length: Annotated[int | None, "Tokens that it adds to an answer."] = None
     draws: Annotated[int, "How often the policy wrote it here: 1, and a duplicate each time more."]
     visits: Annotated[int, "How often a value was backed up to it."]
     value: Annotated[float, "Mean value backed up to it."]
@@ -201,6 +202,7 @@ class Pick:
     trajectory_id: Annotated[str, "The trajectory."]
     run_id: Annotated[str, "The retrain."]
     line: Annotated[str, "The line it belongs to."]
+    weight: Annotated[float | None, "What its tokens count in cloning, beside others; null is 1."] = None
     created_at: Annotated[datetime, "When it was picked."] = field(default_factory=now)
 
 
@@ -217,14 +219,67 @@ class Checkpoint:
     round: Annotated[int, "The round that made it; 0 is the initial policy."]
     parent_id: Annotated[str, "The checkpoint its training started from; empty for the initial policy."]
     selection_id: Annotated[str, "The selection it was trained on; empty for the initial policy."]
-    objective: Annotated[str, "Learning objective: initialization or cloning."]
+    objective: Annotated[str, "Learning objective: initialization, cloning, dpo, reinforce, grpo, dr_grpo or dapo."]
     folder: Annotated[str, "Its folder, relative to the home; the registry fills it in."] = ""
     digest: Annotated[str, "SHA-256 over the folder's files; the registry fills it in."] = ""
     settings: Annotated[str, "JSON: the learning settings as used."]
-    num_examples: Annotated[int, "Examples in its training set."]
+    num_examples: Annotated[int, "Examples in its training set: solutions, pairs or attempts."]
+    stale_share: Annotated[
+        float | None, "Share of them that another policy generated than the one that the training started from."
+    ] = None
     num_tokens: Annotated[int, "Tokens it was trained on, all epochs together."]
-    loss: Annotated[float, "Mean training loss over the last tenth of the steps, nats a token."]
+    loss: Annotated[float, "Mean training loss over the last tenth of the steps; of cloning, nats a token."]
     seconds: Annotated[float, "Wall time of the training, seconds."]
+    created_at: Annotated[datetime, "When it was published."] = field(default_factory=now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferencePair:
+    """Two ways to go on after the same words, of which the first is preferred: what dpo learns from.
+
+    `PreferencePair(pair_id="…", checkpoint_id="…", kind="steps", chosen="26-4=22,7;", rejected="26+4=30,7;", …)`
+    """
+
+    pair_id: Annotated[str, "Digest of the candidate and of both sides."]
+    checkpoint_id: Annotated[str, "The candidate that learns from it."]
+    line: Annotated[str, "The line it belongs to."]
+    run_id: Annotated[str, "The run that made it."]
+    round: Annotated[int, "The round that made it."]
+    problem_id: Annotated[str, "The problem."]
+    kind: Annotated[str, "steps: two steps after one prefix in a tree; answers: two whole answers."]
+    chosen_id: Annotated[str, "The trajectory that the preferred one is of."]
+    rejected_id: Annotated[str, "The trajectory that the other one is of."]
+    prefix: Annotated[str, "What both go on from, after the prompt. Untrusted."]
+    chosen: Annotated[str, "The preferred one. Untrusted."]
+    rejected: Annotated[str, "The other one. Untrusted."]
+    margin: Annotated[float, "By how much more of the answers with it are right; 1 for whole answers."]
+    created_at: Annotated[datetime, "When it was published."] = field(default_factory=now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingStep:
+    """A step of the optimizer in the training of a checkpoint.
+
+    `TrainingStep(checkpoint_id="…", objective="grpo", step=12, loss=0.02, grad_norm=0.3, kl=0.001, …)`
+    """
+
+    checkpoint_id: Annotated[str, "The checkpoint that was trained."]
+    line: Annotated[str, "The line it belongs to."]
+    run_id: Annotated[str, "The run that trained it."]
+    round: Annotated[int, "The round that trained it; 0 is the initial policy."]
+    objective: Annotated[str, "What was learnt."]
+    step: Annotated[int, "Its number, from 1."]
+    loss: Annotated[float, "The objective's loss of the step."]
+    grad_norm: Annotated[float, "Norm of the gradient, before it was clipped."]
+    learning_rate: Annotated[float, "Learning rate of the step."]
+    num_tokens: Annotated[int, "Tokens of its batch, prompts included, padding not."]
+    seconds: Annotated[float, "Wall time, seconds."]
+    tokens_per_s: Annotated[float, "num_tokens / seconds."]
+    kl: Annotated[float | None, "Policy gradients: divergence from where they started, nats a token."] = None
+    entropy: Annotated[float | None, "Policy gradients: entropy of the policy, nats a token."] = None
+    clip_share: Annotated[float | None, "Policy gradients: share of tokens whose gradient was clipped away."] = None
+    margin: Annotated[float | None, "dpo: mean difference of the implicit rewards, chosen less rejected."] = None
+    pairs_right: Annotated[float | None, "dpo: share of pairs in which the chosen one has the greater reward."] = None
     created_at: Annotated[datetime, "When it was published."] = field(default_factory=now)
 
 
@@ -358,7 +413,9 @@ TABLES: dict[str, type] = {
     "steps": Step,
     "selections": Selection,
     "picks": Pick,
+    "pairs": PreferencePair,
     "checkpoints": Checkpoint,
+    "training_steps": TrainingStep,
     "evaluations": Evaluation,
     "outcomes": Outcome,
     "promotions": Promotion,

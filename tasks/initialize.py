@@ -20,8 +20,7 @@ from storage.demonstrations import (
 from storage.problems import ProblemSettings, open_source
 from storage.records import Checkpoint, make_id, make_seed
 from storage.sources.source import Splits
-from tasks.finetune import describe, log_checkpoint
-from tasks.progress import Progress, report
+from tasks.finetune import describe, save, watch
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 
@@ -56,19 +55,27 @@ def initialize(
     if turn.lake.has("checkpoints", checkpoint_id):
         return checkpoint_id
     texts = demonstrate(turn, problems, policy, settings)
-    seed = make_seed("initialization", turn.seed)
+    seed, watching = make_seed("initialization", turn.seed), watch(turn, "initialize", checkpoint_id)
     if policy.model == SCRATCH:
         trained = build_from_scratch(
-            texts, CHARACTERS, settings, shape, seed=seed, device=policy.device, on_step=report_step
+            texts, CHARACTERS, settings, shape, seed=seed, device=policy.device, watch=watching
         )
     else:
         base = find_model(policy.model)
         if not texts:
             return adopt(turn, checkpoint_id, base)
-        trained = imitate(base, texts, settings, seed=seed, device=policy.device, on_step=report_step)
-    row = describe(turn, trained, checkpoint_id, "", "", "initialization", asdict(settings))
-    turn.registry.save(row, trained.save)
-    log_checkpoint(row)
+        trained = imitate(base, texts, settings, seed=seed, device=policy.device, watch=watching)
+    row = describe(
+        turn,
+        trained,
+        checkpoint_id,
+        parent_id="",
+        selection_id="",
+        objective="initialization",
+        settings=asdict(settings),
+        stale_share=None,
+    )
+    save(turn, trained, row)
     return checkpoint_id
 
 
@@ -124,8 +131,3 @@ def copy_model(base: Path, folder: Path) -> None:
     for path in base.iterdir():
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
-
-
-def report_step(done: int, total: int, loss: float) -> None:
-    """Tell how far the training is."""
-    report(Progress(stage="initialize", done=done, total=total, unit="tokens", loss=loss))

@@ -1,5 +1,6 @@
 """Fixes what a retrain trains on: the trajectories that its query names now, one row each."""
 
+from models.learning.settings import CLONING
 from storage.picks import pick
 from storage.records import Pick, make_id
 from tasks.stage import log, stage
@@ -7,12 +8,15 @@ from tasks.turn import Turn
 
 
 @stage("pick")
-def choose(turn: Turn, query: str) -> str:
+def choose(turn: Turn, query: str, objective: str) -> str:
     """Publish the picks, unless they are there; gives the selection's id. Raises QueryError for what may not train."""
     selection_id = make_id("picks", turn.run_id)
     if not turn.lake.has("picks", selection_id):
-        ids = pick(turn.warehouse, line=turn.line, query=query)
-        rows = [Pick(selection_id=selection_id, trajectory_id=one, run_id=turn.run_id, line=turn.line) for one in ids]
+        picked = pick(turn.warehouse, line=turn.line, query=query, with_wrong=objective != CLONING)
+        rows = [
+            Pick(selection_id=selection_id, trajectory_id=one, run_id=turn.run_id, line=turn.line, weight=weight)
+            for one, weight in picked
+        ]
         turn.lake.publish("picks", selection_id, rows)
         log(f"{len(rows):,} trajectories picked")
     return selection_id

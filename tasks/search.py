@@ -203,6 +203,7 @@ class Searcher:
                 text=node.text,
                 stop_reason=node.stop_reason,
                 num_tokens=node.num_tokens,
+                length=len(node.token_ids),
                 draws=node.draws,
                 visits=node.visits,
                 value=node.value,

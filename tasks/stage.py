@@ -10,14 +10,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from models.learning.trainer import NonFiniteLossError
+from models.learning.trainer import TrainingError
 from storage.home import HomeError
 from tasks.progress import StoppedError, tell
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOPELESS = (ValueError, HomeError, StoppedError, NonFiniteLossError, AssertionError)
+HOPELESS = (ValueError, HomeError, StoppedError, TrainingError, AssertionError)
 """What another try cannot mend: wrong input, a full disk, a wish to stop, training that diverges, our own mistakes."""
 
 

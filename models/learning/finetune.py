@@ -1,23 +1,27 @@
 """Fine-tunes the policy of a folder: weights in, better weights out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.learning.cloning import cloning_loss
-from models.learning.examples import Solution, from_solutions, from_texts
+from models.learning.batches import Unit, longest
+from models.learning.cloning import Cloning
+from models.learning.draft import Draft
+from models.learning.examples import Attempt, Pair, Solution, from_attempts, from_pairs, from_solutions, from_texts
+from models.learning.objective import Objective
+from models.learning.objectives import GRADIENT_KINDS, open_objective
+from models.learning.scoring import with_old
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
-from models.learning.trainer import Example, Objective, TrainingReport, train
+from models.learning.trainer import OnStep, Say, TrainingReport, train
 from models.policy.load import Policy, load_policy, move, save_policy
 from models.policy.prompting import context_length
 from models.policy.scratch import build_model, build_tokenizer
 from models.policy.settings import ScratchSettings
 
-OBJECTIVES: dict[str, Objective] = {"cloning": cloning_loss}
-"""Name to objective."""
-
-OnStep = Callable[[int, int, float], None]
-"""Told tokens done, tokens in all and the loss after each step; what it raises ends the training."""
+Lessons = Sequence[Solution] | Sequence[Pair] | Sequence[Attempt]
+"""What an objective learns from: cloning from solutions, dpo from pairs, policy gradients from attempts."""
+SCORED_AT_ONCE = 4
+"""Batches of the training that are scored at once, which keeps nothing for a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,19 +37,62 @@ class Trained:
         save_policy(self.policy, folder)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """Who is told how a training goes, and where it is kept meanwhile."""
+
+    on_step: OnStep = lambda step: None
+    say: Say = lambda text: None
+    draft: Draft | None = None
+
+
+UNWATCHED = Watch()
+
+
 def finetune(
     parent: Path,
-    solutions: Sequence[Solution],
+    lessons: Lessons,
     settings: LearningSettings,
     *,
     seed: int,
     device: str,
-    on_step: OnStep,
+    max_new_tokens: int,
+    watch: Watch = UNWATCHED,
 ) -> Trained:
-    """Train the policy of a folder on solutions. Raises ValueError on none, NonFiniteLossError."""
+    """Train the policy of a folder on what suits the objective; `max_new_tokens` is how long an answer may be.
+
+    Raises ValueError on nothing to learn from, NonFiniteLossError and NoMemoryError.
+    """
     policy = load_policy(parent, device=device)
-    examples = from_solutions(policy.tokenizer, solutions)
-    return _train(policy, examples, OBJECTIVES[settings.objective], settings, seed, on_step)
+    objective = open_objective(settings, max_new_tokens)
+    units = read(policy, lessons, settings, max_new_tokens)
+    if objective.needs_old:
+        units = remember(policy, units, settings)
+    return _train(policy, units, objective, settings, seed, watch)
+
+
+def read(policy: Policy, lessons: Lessons, settings: LearningSettings, max_new_tokens: int) -> list[Unit]:
+    """What the trainer reads, as the objective wants it."""
+    if settings.objective == "cloning":
+        return from_solutions(policy.tokenizer, [lesson for lesson in lessons if isinstance(lesson, Solution)])
+    if settings.objective == "dpo":
+        return from_pairs(policy.tokenizer, [lesson for lesson in lessons if isinstance(lesson, Pair)])
+    kind = GRADIENT_KINDS[settings.objective]
+    return from_attempts(
+        policy.tokenizer,
+        [lesson for lesson in lessons if isinstance(lesson, Attempt)],
+        baseline=kind.baseline,
+        by_steps=settings.credit == "steps",
+        longest=max_new_tokens,
+        overlong_tokens=round(kind.overlong_share * max_new_tokens),
+    )
+
+
+def remember(policy: Policy, units: Sequence[Unit], settings: TrainingSettings) -> list[Unit]:
+    """The same with the log-probabilities of the policy before it learns."""
+    examples = [example for unit in units for example in unit]
+    scored = iter(with_old(policy.model, examples, SCORED_AT_ONCE * settings.batch_tokens))
+    return [tuple(next(scored) for _ in unit) for unit in units]
 
 
 def imitate(
@@ -55,11 +102,11 @@ def imitate(
     *,
     seed: int,
     device: str,
-    on_step: OnStep,
+    watch: Watch = UNWATCHED,
 ) -> Trained:
     """Supervised fine-tuning of the policy of a folder on pairs of prompt and answer."""
     policy = load_policy(parent, device=device)
-    return _train(policy, from_texts(policy.tokenizer, texts), cloning_loss, settings, seed, on_step)
+    return _train(policy, from_texts(policy.tokenizer, texts), Cloning(), settings, seed, watch)
 
 
 def build_from_scratch(
@@ -70,32 +117,41 @@ def build_from_scratch(
     *,
     seed: int,
     device: str,
-    on_step: OnStep,
+    watch: Watch = UNWATCHED,
 ) -> Trained:
     """A small policy that learns to write from pairs of prompt and answer; `characters` are in its vocabulary too."""
     tokenizer = build_tokenizer([characters, *(prompt + answer for prompt, answer in texts)], context=shape.context)
     policy = Policy(move(build_model(shape, tokenizer, seed=seed), device), tokenizer)
-    return _train(policy, from_texts(tokenizer, texts), cloning_loss, settings, seed, on_step)
+    return _train(policy, from_texts(tokenizer, texts), Cloning(), settings, seed, watch)
 
 
-def require_room(examples: Sequence[Example], context: int | None) -> None:
+def require_room(units: Sequence[Unit], context: int | None) -> None:
     """Raises ValueError where an example is longer than the model's context."""
-    longest = max(examples, key=lambda example: example.num_tokens, default=None)
-    if context and longest and longest.num_tokens > context:
+    largest = max(units, key=longest, default=None)
+    if context and largest and longest(largest) > context:
         raise ValueError(
-            f"{longest.name} has {longest.num_tokens:,} tokens, more than the policy's context of {context:,}: raise "
+            f"{largest[0].name} has {longest(largest):,} tokens, more than the policy's context of {context:,}: raise "
             f"scratch.context, or leave out what is as long"
         )
 
 
 def _train(
     policy: Policy,
-    examples: Sequence[Example],
+    units: Sequence[Unit],
     objective: Objective,
     settings: TrainingSettings,
     seed: int,
-    on_step: OnStep,
+    watch: Watch,
 ) -> Trained:
-    require_room(examples, context_length(policy.model))
-    report = train(policy.model, examples, objective, settings, seed=seed, on_step=on_step)
-    return Trained(policy=policy, report=report, num_examples=len(examples))
+    require_room(units, context_length(policy.model))
+    report = train(
+        policy.model,
+        units,
+        objective,
+        settings,
+        seed=seed,
+        on_step=watch.on_step,
+        say=watch.say,
+        draft=watch.draft,
+    )
+    return Trained(policy=policy, report=report, num_examples=len(units))

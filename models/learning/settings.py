@@ -1,7 +1,12 @@
 """What may be chosen about learning. Imports no torch, so that a configuration is checked at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
+
+CLONING: Literal["cloning"] = "cloning"
+"""The objective that imitates, and learns from right answers alone."""
+ObjectiveName = Literal["cloning", "dpo", "reinforce", "grpo", "dr_grpo", "dapo"]
+GRADIENTS = ("reinforce", "grpo", "dr_grpo", "dapo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +19,9 @@ class TrainingSettings:
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1e-3
     epochs: Annotated[float, "Passes over the examples; a part of one is allowed."] = 2.0
     batch_tokens: Annotated[int, "Most tokens in a batch, prompts and padding included."] = 512
+    forward_tokens: Annotated[
+        int, "Most tokens computed at once, where a batch is too much for the memory; 0: all."
+    ] = 0
     warmup_share: Annotated[float, "Share of the steps in which the learning rate rises; then it falls to zero."] = 0.05
     weight_decay: Annotated[float, "AdamW's decoupled weight decay."] = 0.01
     max_grad_norm: Annotated[float, "Gradients are clipped to this norm."] = 0.5
@@ -25,6 +33,8 @@ class TrainingSettings:
             raise ValueError(f"epochs must be over 0 and at most 1000, found {self.epochs}")
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens must be positive, found {self.batch_tokens}")
+        if self.forward_tokens < 0:
+            raise ValueError(f"forward_tokens must be 0, for a whole batch, or positive, found {self.forward_tokens}")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must be between 0 and 1, found {self.warmup_share}")
         if self.weight_decay < 0 or self.max_grad_norm <= 0:
@@ -37,18 +47,73 @@ class LearningSettings(TrainingSettings):
 
     when_not_finite: ClassVar[str] = "lower learning.learning_rate, or look at those trajectories in the warehouse"
 
-    objective: Annotated[Literal["cloning"], "What is learnt: cloning imitates the kept solutions."] = "cloning"
+    objective: Annotated[
+        ObjectiveName,
+        "What is learnt: cloning imitates the kept solutions, dpo prefers right to wrong, the others are policy "
+        "gradients.",
+    ] = "cloning"
+    warm_up_rounds: Annotated[int, "Rounds that clone before another objective takes over."] = 0
     start: Annotated[
-        Literal["initial", "champion"], "Which weights a round starts from: the initial policy's or the champion's."
-    ] = "champion"
+        Literal["auto", "initial", "champion", "last"],
+        "Which weights a round starts from; last: the last candidate's, unless it was significantly worse than the "
+        "champion; auto: last for policy gradients, else champion.",
+    ] = "auto"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
     fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
+    refining_rate: Annotated[float, "Objectives but cloning: their peak learning rate, as a share of cloning's."] = 0.1
+    refining_epochs: Annotated[float, "Objectives but cloning: passes over pairs or attempts."] = 1.0
+    window: Annotated[int, "Objectives but cloning: newest rounds whose attempts they learn from."] = 1
+    beta: Annotated[float, "dpo: how little the policy may stray from where it starts."] = 0.1
+    nll_weight: Annotated[float, "dpo: weight of the chosen answer's own likelihood (iterative RPO)."] = 1.0
+    pair_margin: Annotated[
+        float, "dpo: by how much the shares of right ends of two steps must differ, to make a pair."
+    ] = 0.5
+    max_pairs: Annotated[int, "dpo: most pairs of a problem of a kind, steps or whole answers."] = 4
+    kl_weight: Annotated[float, "Policy gradients: weight of the divergence from where they start; 0: none."] = 0.0
+    importance_cap: Annotated[
+        float, "Policy gradients: most that a token counts which the policy now writes more often than it was sampled."
+    ] = 2.0
+    credit: Annotated[
+        Literal["outcome", "steps"],
+        "Policy gradients: what a token is worth: its answer's outcome beside the others', or how far its step of a "
+        "tree moved the share of right ends.",
+    ] = "outcome"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.fade <= 1:
             raise ValueError(f"fade is {self.fade}; expected over 0, only the newest count, to 1, all count the same")
+        if not 0 < self.refining_rate <= 1:
+            raise ValueError(f"refining_rate is {self.refining_rate}; expected over 0 to 1, as fast as cloning")
+        if not 0 < self.refining_epochs <= 1000:
+            raise ValueError(f"refining_epochs must be over 0 and at most 1000, found {self.refining_epochs}")
+        if self.warm_up_rounds < 0 or self.window < 1 or self.max_pairs < 1:
+            raise ValueError("warm_up_rounds must be 0 or more, window and max_pairs at least 1")
+        if self.beta <= 0 or self.nll_weight < 0 or self.kl_weight < 0 or self.importance_cap <= 0:
+            raise ValueError("beta and importance_cap must be over 0, nll_weight and kl_weight 0 or more")
+        if not 0 < self.pair_margin <= 1:
+            raise ValueError(f"pair_margin is {self.pair_margin}; expected over 0 to 1")
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether it follows a policy gradient."""
+        return self.objective in GRADIENTS
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it starts from the last candidate rather than from the champion."""
+        return self.start == "last" or (self.start == "auto" and self.is_gradient)
+
+    def at(self, round: int) -> "LearningSettings":
+        """What a round does: its objective, and that one's learning rate and passes."""
+        return replace(self, objective=CLONING) if round <= self.warm_up_rounds else self.refined()
+
+    def refined(self) -> "LearningSettings":
+        """What is done after the warm-up."""
+        if self.objective == CLONING:
+            return self
+        return replace(self, learning_rate=self.learning_rate * self.refining_rate, epochs=self.refining_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,121 +1,285 @@
-"""One training loop under every objective: token-budget batches, warm-up and decay, clipping.
+"""One training loop under every objective: token-budget batches, warm-up and decay, clipping, and where it got to.
 
 It changes a model's weights in memory and reports; reading examples and saving
-checkpoints are others' work. A non-finite loss or gradient stops it before the
+policies are others' work. A non-finite loss or gradient stops it before the
 step that would have spoilt the weights.
 """
 
+import gc
+import hashlib
 import math
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from time import monotonic
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
 
+from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
+from models.learning.draft import Draft, TrainingState
+from models.learning.objective import Loss, Measured, Objective
+from models.learning.scoring import entropy, target_logits, target_logprobs
 from models.learning.settings import TrainingSettings
 
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient is NaN or infinite."""
-
-
-class StoppedError(RuntimeError):
-    """Someone asked the work to stop; nothing was kept."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """A prompt and the tokens to learn: `Example(name="t9…", prompt_ids=(4, 7), completion_ids=(9, 1))`."""
-
-    name: str
-    """Names it in errors: a trajectory id, or a demonstration's number."""
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    share: float = 1.0
-    """Of the passes it takes part in this share, drawn by lot."""
-
-    def __post_init__(self) -> None:
-        assert self.prompt_ids and self.completion_ids, f"{self.name} has an empty prompt or nothing to learn"
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.prompt_ids) + len(self.completion_ids)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """Examples side by side, padded on the right, where causal attention never looks."""
-
-    names: tuple[str, ...]
-    input_ids: torch.Tensor  # (batch, time)
-    targets: torch.Tensor  # (batch, time), the next token, or IGNORED on prompts and padding
-    num_tokens: int
-
-
-IGNORED = -100
 PLAIN_SCORES = 2**17
 """Attention scores of a head and a batch up to which a CPU is quicker without fused blocks (measured).
 
 Plain products keep every score of every layer, which in large batches is gigabytes.
 """
+MOST_HALVINGS = 1
+"""Times that a training short of memory goes on with half of what it takes at once."""
 
 
-class Objective(Protocol):
-    """What is minimised: a mean over the batch's learnt tokens."""
+class TrainingError(RuntimeError):
+    """A training that another try would end as well."""
 
-    def __call__(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor: ...
+
+class NonFiniteLossError(TrainingError):
+    """The loss or its gradient is NaN or infinite."""
+
+
+class NoMemoryError(TrainingError):
+    """The memory does not hold what is computed at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """A step of the optimizer: `StepReport(step=3, num_steps=310, loss=0.41, grad_norm=0.3, …)`."""
+
+    step: int
+    """From 1."""
+    num_steps: int
+    loss: float
+    grad_norm: float
+    """Before it was clipped."""
+    learning_rate: float
+    num_tokens: int
+    """Padding not counted."""
+    tokens_done: int
+    """Since the training began."""
+    tokens_in_all: int
+    seconds: float
+    measured: dict[str, float]
+    """What the objective measured."""
+
+
+OnStep = Callable[[StepReport], None]
+"""Told of each step; what it raises ends the training."""
+Say = Callable[[str], None]
+"""Given a line for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingReport:
-    """What a training did: `TrainingReport(loss=0.41, num_steps=310, num_tokens=1_200_000, seconds=31.0)`."""
+    """What a training did: `TrainingReport(loss=0.41, num_tokens=1_200_000, seconds=31.0, steps=[…])`."""
 
     loss: float
-    """Mean over the last tenth of the steps, nats a token."""
-    num_steps: int
+    """Mean over the last tenth of the steps."""
     num_tokens: int
     seconds: float
+    steps: list[StepReport]
 
 
 def train(
     model: PreTrainedModel,
-    examples: Sequence[Example],
+    units: Sequence[Unit],
     objective: Objective,
     settings: TrainingSettings,
     *,
     seed: int,
-    on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    on_step: OnStep = lambda step: None,
+    say: Say = lambda text: None,
+    draft: Draft | None = None,
 ) -> TrainingReport:
-    """Change the model's weights by the objective. `on_step(tokens done, tokens in all, loss)` after each step.
+    """Change the model's weights by the objective, from where the draft of a training that was broken off is.
 
-    Raises ValueError when there is nothing to learn from, NonFiniteLossError, and StoppedError when asked to stop.
+    Raises ValueError when there is nothing to learn from, NonFiniteLossError and NoMemoryError.
     """
-    plan = plan_batches(examples, settings, seed=seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, len(plan), settings.warmup_share))
-    total = sum(example.num_tokens for rows in plan for example in rows)
-    started, done, losses = monotonic(), 0, []
-    longest = max(example.num_tokens for example in examples)
-    with _training(model, seed, num_scores=longest * max(longest, settings.batch_tokens)):
-        for rows in plan:
-            if should_stop():
-                raise StoppedError("training was asked to stop")
-            batch = collate(rows, model.device)
-            losses.append(_update(model, batch, objective, optimizer, settings))
-            schedule.step()
-            done += batch.num_tokens
-            on_step(done, total, losses[-1])
-    last = losses[-max(1, len(losses) // 10) :]
-    return TrainingReport(
-        loss=sum(last) / len(last), num_steps=len(plan), num_tokens=done, seconds=monotonic() - started
-    )
+    plan = plan_batches(units, settings, seed=seed)
+    total = sum(example.num_tokens for batch in plan for unit in batch for example in unit)
+    most = max(map(longest, units))
+    with _training(model, seed, num_scores=most * max(most, settings.batch_tokens)):
+        trainer = Trainer(model, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
+        fingerprint = _fingerprint(plan, objective, settings, seed)
+        if draft and (kept := draft.load(fingerprint, say)):
+            trainer.restore(kept)
+        for batch in plan[len(trainer.done) :]:
+            on_step(trainer.step(batch))
+            if draft and draft.is_due():
+                try:
+                    draft.keep(trainer.state(), fingerprint)
+                except OSError as error:  # the training matters more
+                    say(f"cannot keep the unfinished training in {draft.folder}: {error}")
+    return trainer.report()
+
+
+def _fingerprint(plan: Sequence[Sequence[Unit]], objective: Objective, settings: TrainingSettings, seed: int) -> str:
+    """The same for the same training."""
+    names = [[example.name for unit in batch for example in unit] for batch in plan]
+    return hashlib.sha256(repr((names, objective, settings, seed)).encode()).hexdigest()
+
+
+class Trainer:
+    """The optimizer of a model: `Trainer(model, Cloning(), settings, num_steps=300, …).step(units)`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        settings: TrainingSettings,
+        *,
+        num_steps: int,
+        num_tokens: int,
+        say: Say,
+    ) -> None:
+        self.model = model
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.done: list[StepReport] = []
+        """Steps that are done."""
+        self._objective = objective
+        self._settings = settings
+        self._num_steps = num_steps
+        self._tokens_in_all = num_tokens
+        self._say = say
+        self._at_once = settings.forward_tokens or settings.batch_tokens
+        self._halvings = 0
+
+    def step(self, units: Sequence[Unit]) -> StepReport:
+        """One step of the optimizer; the weights are untouched when anything is not finite."""
+        started = monotonic()
+        tally = self._backward(units)
+        loss = tally.loss / tally.size
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            names = [example.name for unit in units for example in unit]
+            raise NonFiniteLossError(
+                f"loss {loss:g}, gradient norm {norm:g} in the batch of {len(names)} examples that "
+                f"begins {', '.join(names[:5])}: {self._settings.when_not_finite}"
+            )
+        rate = self._settings.learning_rate * _rate(len(self.done), self._num_steps, self._settings.warmup_share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.done.append(
+            StepReport(
+                step=len(self.done) + 1,
+                num_steps=self._num_steps,
+                loss=loss,
+                grad_norm=norm,
+                learning_rate=rate,
+                num_tokens=tally.num_tokens,
+                tokens_done=tally.num_tokens + (self.done[-1].tokens_done if self.done else 0),
+                tokens_in_all=self._tokens_in_all,
+                seconds=monotonic() - started,
+                measured=tally.means(),
+            )
+        )
+        return self.done[-1]
+
+    def report(self) -> TrainingReport:
+        """What the steps came to."""
+        last = self.done[-max(1, len(self.done) // 10) :]
+        return TrainingReport(
+            loss=sum(step.loss for step in last) / len(last),
+            num_tokens=self.done[-1].tokens_done,
+            seconds=sum(step.seconds for step in self.done),
+            steps=self.done,
+        )
+
+    def state(self) -> TrainingState:
+        """All that the steps to come depend on."""
+        tensors = {"noise": torch.get_rng_state()}
+        if self.model.device.type == "cuda":
+            tensors["noise.cuda"] = torch.cuda.get_rng_state(self.model.device)
+        for name, weights in self.model.named_parameters():
+            tensors[f"weights.{name}"] = weights.detach()
+            for key, value in self.optimizer.state[weights].items():
+                tensors[f"{key}.{name}"] = value
+        return TrainingState(tensors, [asdict(step) for step in self.done])
+
+    @torch.no_grad()
+    def restore(self, state: TrainingState) -> None:
+        """Be where that state was taken."""
+        torch.set_rng_state(state.tensors["noise"])
+        if self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(state.tensors["noise.cuda"], self.model.device)
+        for name, weights in self.model.named_parameters():
+            weights.copy_(state.tensors[f"weights.{name}"])
+            self.optimizer.state[weights] = {
+                key: state.tensors[f"{key}.{name}"].to(weights.device) for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.done = [StepReport(**step) for step in state.done]
+
+    def _backward(self, units: Sequence[Unit]) -> "_Tally":
+        """The gradient of a step, in as many parts as the memory wants, which change nothing of it."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            tally = _Tally(size=self._objective.size([example for unit in units for example in unit]))
+            try:
+                for part in cut(units, self._at_once):
+                    batch = collate(part, self.model.device)
+                    loss = self._loss(batch)
+                    (loss.total / tally.size).backward()
+                    tally.add(loss, batch)
+                return tally
+            except RuntimeError as error:
+                self._make_do(error)
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _loss(self, batch: Batch) -> Loss:
+        logits = target_logits(self.model, batch)
+        loss = self._objective(target_logprobs(logits, batch.targets), batch)
+        if not self._objective.has_entropy:
+            return loss
+        mask = batch.mask
+        return Loss(loss.total, {**loss.measured, "entropy": Measured((entropy(logits) * mask).sum(), mask.sum())})
+
+    def _make_do(self, error: RuntimeError) -> None:
+        """Half as much at once, where it is the memory that failed; raises where that does not help."""
+        if not _is_of_memory(error):
+            raise error
+        if self._halvings == MOST_HALVINGS:
+            raise NoMemoryError(
+                f"the memory does not hold {self._at_once:,} tokens at once: lower learning.forward_tokens further, "
+                f"or learning.batch_tokens"
+            ) from error
+        self._halvings += 1
+        self._at_once //= 2
+        self._say(f"out of memory: on with {self._at_once:,} tokens at once, which changes no step")
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Sums over the parts of a step."""
+
+    size: float
+    loss: float = 0.0
+    num_tokens: int = 0
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+
+    def add(self, loss: Loss, batch: Batch) -> None:
+        self.loss += loss.total.item()
+        self.num_tokens += batch.num_tokens
+        for name, measured in loss.measured.items():
+            self.measured.setdefault(name, []).append(measured)
+
+    def means(self) -> dict[str, float]:
+        return {
+            name: float(sum(part.total.item() for part in parts) / sum(part.number.item() for part in parts))
+            for name, parts in self.measured.items()
+        }
 
 
 @contextmanager
@@ -132,82 +296,6 @@ def _training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[No
         finally:
             model.set_attn_implementation(attention)
             model.eval()
-
-
-def plan_batches(examples: Sequence[Example], settings: TrainingSettings, *, seed: int) -> list[list[Example]]:
-    """Every batch of the training, in order: of like lengths within, shuffled among themselves."""
-    if not examples:
-        raise ValueError("there is nothing to learn from: no example was selected")
-    rng = random.Random(seed)
-    batches: list[list[Example]] = []
-    for epoch in range(math.ceil(settings.epochs)):
-        drawn = _draw(examples, min(1.0, settings.epochs - epoch), rng)
-        cut = list(_cut(sorted(drawn, key=lambda example: example.num_tokens), settings.batch_tokens))
-        rng.shuffle(cut)
-        batches += cut
-    return batches or [[rng.choice(examples)]]
-
-
-def _draw(examples: Sequence[Example], share: float, rng: random.Random) -> list[Example]:
-    """In random order, each by the chance of its share of that share, as many as the chances add up to."""
-    drawn, sum_of_chances = [], rng.random()
-    for example in rng.sample(examples, len(examples)):
-        before, sum_of_chances = sum_of_chances, sum_of_chances + share * example.share
-        if math.floor(sum_of_chances) > math.floor(before):
-            drawn.append(example)
-    return drawn
-
-
-def _cut(examples: Sequence[Example], batch_tokens: int) -> Iterator[list[Example]]:
-    """Batches, from shorter to longer, of at most `batch_tokens`, padding counted; a longer example goes alone."""
-    batch: list[Example] = []
-    for example in examples:
-        if batch and (len(batch) + 1) * example.num_tokens > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
-
-
-def collate(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Pad a batch on the right; targets are the tokens after, where they are to be learnt."""
-    longest = max(example.num_tokens for example in examples)
-    ids = torch.zeros(len(examples), longest, dtype=torch.long)
-    targets = torch.full((len(examples), longest), IGNORED)
-    for row, example in enumerate(examples):
-        tokens = torch.tensor(example.prompt_ids + example.completion_ids)
-        first = len(example.prompt_ids)
-        ids[row, : len(tokens)] = tokens
-        targets[row, first - 1 : len(tokens) - 1] = tokens[first:]
-    return Batch(
-        names=tuple(example.name for example in examples),
-        input_ids=ids.to(device),
-        targets=targets.to(device),
-        num_tokens=sum(example.num_tokens for example in examples),
-    )
-
-
-def _update(
-    model: PreTrainedModel,
-    batch: Batch,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    settings: TrainingSettings,
-) -> float:
-    """One step of the optimizer; the weights are untouched when anything is not finite."""
-    loss = objective(model, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        names = ", ".join(batch.names[:5])
-        raise NonFiniteLossError(
-            f"loss {loss.item():g}, gradient norm {norm.item():g} in the batch of {len(batch.names)} examples that "
-            f"begins {names}: {settings.when_not_finite}"
-        )
-    optimizer.step()
-    return loss.item()
 
 
 def _rate(step: int, num_steps: int, warmup_share: float) -> float:

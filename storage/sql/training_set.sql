@@ -9,7 +9,7 @@ WITH decided AS (
     GROUP BY trajectory_id
 ),
 chosen AS (
-    SELECT trajectory_id, problem_id, text, token_ids, round, behaviours
+    SELECT trajectory_id, problem_id, text, token_ids, round, behaviours, checkpoint_id
     FROM trajectories
     SEMI JOIN (FROM decided WHERE kept) USING (trajectory_id)
 ),
@@ -24,7 +24,9 @@ SELECT
     token_ids,
     round,
     behaviours,
-    $fade ** (max(round) OVER () - round) AS share
+    $fade ** (max(round) OVER () - round) AS share,
+    1.0::DOUBLE AS weight,
+    checkpoint_id
 FROM chosen
 JOIN prompts USING (problem_id)
 ORDER BY trajectory_id

@@ -31,14 +31,40 @@ def test_a_retrain_trains_on_what_was_picked_and_is_gated_and_no_round(wheel: Wh
     assert (wheel.count("rounds"), wheel.count("promotions")) == (rounds, decisions + 1)
 
 
+@pytest.mark.parametrize("objective", ["dpo", "grpo"])
+def test_a_retrain_may_learn_from_right_and_wrong(wheel: Wheel, objective: str) -> None:
+    said = wheel("retrain", "attempts", "--set", f"learning.objective={objective}").stdout
+    assert "The candidate learnt from " in said
+    (checkpoint,) = wheel.ask("SELECT * FROM checkpoints ORDER BY created_at DESC LIMIT 1")
+    settings = json.loads(checkpoint["settings"])
+    assert (checkpoint["objective"], settings["epochs"]) == (objective, settings["refining_epochs"])
+    assert checkpoint["num_examples"] > 0 and 0 <= checkpoint["stale_share"] <= 1
+    steps = wheel.ask(
+        f"SELECT * FROM training_steps WHERE checkpoint_id = '{checkpoint['checkpoint_id']}' ORDER BY step"
+    )
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1)) and len(steps) > 0
+    assert sum(step["num_tokens"] for step in steps) == checkpoint["num_tokens"]
+    for step in steps:
+        told = {name for name in ("kl", "entropy", "clip_share", "margin", "pairs_right") if step[name] is not None}
+        assert told == ({"margin", "pairs_right"} if objective == "dpo" else {"kl", "entropy", "clip_share"})
+    pairs = wheel.ask(f"SELECT * FROM pairs WHERE checkpoint_id = '{checkpoint['checkpoint_id']}'")
+    assert len(pairs) == (checkpoint["num_examples"] if objective == "dpo" else 0)
+
+
+def test_right_answers_alone_teach_no_preference(wheel: Wheel) -> None:
+    said = wheel("retrain", "kept", "--set", "learning.objective=dpo", status=1).stderr
+    assert "dpo has nothing to learn from in retrain: no problem there has both right and wrong attempts" in said
+
+
 def test_what_cannot_be_retrained_is_refused_and_leaves_nothing(wheel: Wheel) -> None:
     before = wheel.digests()
     misnamed = wheel("retrain", "nweest", status=1).stderr
-    assert misnamed.startswith("flywheel: there is no selection 'nweest'; expected kept, newest, reflective")
+    assert misnamed.startswith("flywheel: there is no selection 'nweest'; expected attempts, kept, newest, reflective")
     wrong = wheel("retrain", "SELECT trajectory_id FROM trajectories WHERE NOT solved LIMIT 3", status=1).stderr
     assert (
         wrong
-        == "flywheel: the selection names 3 trajectories that may not all train: 3 are not solved: add WHERE solved.\n"
+        == "flywheel: the selection names 3 trajectories that may not all train: 3 are not solved, which cloning would "
+        "imitate: add WHERE solved.\n"
     )
     assert wheel.digests() == before
 
@@ -61,6 +87,16 @@ def test_a_form_changes_only_what_was_filled_in() -> None:
     filled = RetrainForm(epochs=3, learning_rate=1e-4, start="initial")
     assert filled.sets() == ["learning.epochs=3.0", "learning.learning_rate=0.0001", "learning.start=initial"]
     assert amend_learning(Config(), filled.sets()).learning.learning_rate == 1e-4
+    preferring = RetrainForm(objective="dpo", epochs=2).sets()
+    assert preferring == ["learning.objective=dpo", "learning.refining_epochs=2.0"]
+    assert amend_learning(Config(), preferring).learning.refined().epochs == 2
+
+
+def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
+    before = amend_learning(Config(), ["learning.fade=0.3"])
+    assert amend_learning(before, ["learning.objective=grpo"]).learning.objective == "grpo"
+    with pytest.raises(ConfigError, match=r"learning\.beta would do nothing: learning\.objective is"):
+        amend_learning(before, ["learning.beta=0.2"])
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,12 @@ class Served:
         body = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
         return {one["key"]: one["data"] for one in self.ask("POST", "/artifacts/filter", body)}
 
-    def stop(self) -> str:
+    def stop(self, signum: int = signal.SIGINT) -> str:
         """Ctrl-C; gives what it said."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signum)
         out, err = self.process.communicate(timeout=60)
         assert (self.process.returncode, err) == (0, "")
+        assert "Stopped. What is scheduled waits" in out
         return out
 
 
@@ -227,7 +228,7 @@ def test_a_restart_leaves_schedules_as_people_made_them(wheel: Wheel) -> None:
     served.ask("PATCH", f"/deployments/{identity}/schedules/{schedule['id']}", {"active": False})
     wait(lambda: [one["active"] for one in schedules(served)] == [False], "its pause")
     served.ask("POST", f"/deployments/{served.deployment('retrain')['id']}/pause_deployment")
-    assert "Stopped. What is scheduled waits" in served.stop()
+    served.stop()
 
     again = serve(wheel, *sets)
     time.sleep(5)  # for what would be changed
@@ -257,6 +258,21 @@ def test_what_was_missed_does_not_pile_up_and_what_was_killed_is_told(wheel: Whe
     served.process.wait()
     again = serve(wheel)
     assert again.finish(stuck)["state"]["message"] == "Its process went with `flywheel serve`."
+    again.stop()
+
+
+def test_of_turns_that_were_missed_the_newest_is_caught_up_on(wheel: Wheel) -> None:
+    served = serve(wheel, "serve.interval_s=10")
+    wait(lambda: [run for run in served.runs("flywheel") if run["state"]["type"] == "SCHEDULED"][8:], "its plan")
+    served.process.kill()
+    served.process.wait()
+    time.sleep(35)  # in which three are due
+    restarted = datetime.now(UTC)
+    again = serve(wheel, "serve.interval_s=10")
+    due = [run for run in again.runs("flywheel") if datetime.fromisoformat(run["expected_start_time"]) < restarted]
+    left_out = [run["state"]["type"] for run in due if run["state"]["message"] == "Late, and a newer one was too."]
+    assert len(left_out) >= 2 and set(left_out) == {"CANCELLED"}
+    assert again.finish(due[-1])["state"]["type"] == "COMPLETED"
     again.stop()
 
 
@@ -303,10 +319,14 @@ def test_one_home_is_served_once_and_other_commands_join(served: Served) -> None
         second.stderr
         == f"flywheel: this home is served already at {served.ui}; stop that `flywheel serve` to start another.\n"
     )
-    served.wheel("run", "--rounds", "1")
-    names = [run["name"] for run in served.ask("POST", "/flow_runs/filter", {})]
-    assert any(name.startswith("run ") for name in names), names
-    served.stop()
+    turning = served.wheel.start("run", "--rounds", "9")
+    served.wheel.wait_for("lake/draws/*", len(served.wheel.ask("FROM rounds")) + 1, turning)
+    turning.send_signal(signal.SIGINT)
+    out, _ = turning.communicate(timeout=TIMEOUT_S)
+    assert "Stopped. Nothing is lost" in out and "While it stopped" not in out
+    (run,) = (run for run in served.ask("POST", "/flow_runs/filter", {}) if run["name"].startswith("run "))
+    assert run["state"]["type"] == "CANCELLED" and "goes on from here" in run["state"]["message"]
+    served.stop(signal.SIGTERM)
 
 
 def test_an_occupied_port_is_told(wheel: Wheel) -> None:
@@ -350,7 +370,7 @@ def test_a_retrain_waits_for_its_place_between_two_rounds(wheel: Wheel) -> None:
     assert {"kind": "retrain"} in order[:-1]
 
 
-def test_work_pools_get_the_same_deployments() -> None:
+def test_work_pools_are_offered_the_same_deployments() -> None:
     import yaml  # of Prefect's own needs
 
     from flows.deployed import DEPLOYED

@@ -1,0 +1,49 @@
+"""What objectives other than cloning learn from: attempts, right and wrong, and pairs of them. SQL makes both."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from storage.warehouse import Warehouse
+
+ALIKE = 0.1
+"""Two texts are nearly equal where they differ in less than this share of their characters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """Which attempts: of a line's newest `window` rounds up to `round`, or those that a selection picked."""
+
+    line: str
+    round: int
+    window: int
+    selection_id: str = ""
+
+
+def attempts(warehouse: Warehouse, where: Where) -> pl.DataFrame:
+    """Attempts at problems at which some were right and some wrong.
+
+    Columns trajectory_id, attempts_at (equal for those at one problem in one search), prompt, token_ids, logprobs,
+    temperature, solved, step_values and lengths (of its steps in a tree, else null) and checkpoint_id.
+    """
+    return warehouse.named(
+        "attempts", line=where.line, round=where.round, window=where.window, selection_id=where.selection_id
+    )
+
+
+def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) -> pl.DataFrame:
+    """Pairs of steps after one prefix, and of whole answers.
+
+    Columns kind (steps or answers), problem_id, chosen_id and rejected_id (trajectories), prefix, chosen and rejected
+    (texts), prefix_tokens, chosen_tokens, rejected_tokens, margin, checkpoint_ids and prompt.
+    """
+    return warehouse.named(
+        "pairs",
+        line=where.line,
+        round=where.round,
+        window=where.window,
+        selection_id=where.selection_id,
+        margin=margin,
+        max_pairs=max_pairs,
+        alike=ALIKE,
+    )
