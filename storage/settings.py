@@ -31,7 +31,7 @@ class FilterSettings:
     """What may train: `FilterSettings(max_per_problem=2)`."""
 
     rule: Annotated[str, "The rule, a file of storage/sql/filter."] = "default"
-    max_per_problem: Annotated[int, "Most solutions of one problem that train."] = 3
+    max_per_problem: Annotated[int, "Most solutions of one problem that train."] = 4
     balance: Annotated[
         float, "Most that one difficulty gives, as a multiple of its even share; of two difficulties 2 is no limit."
     ] = 1.5

@@ -60,7 +60,7 @@ class LearningSettings(TrainingSettings):
     ] = "auto"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
-    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.9
+    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.7
     refining_rate: Annotated[float, "Objectives but cloning: their peak learning rate, as a share of cloning's."] = 0.1
     refining_epochs: Annotated[float, "Objectives but cloning: passes over pairs or attempts."] = 1.0
     window: Annotated[int, "Objectives but cloning: newest rounds whose attempts they learn from."] = 1

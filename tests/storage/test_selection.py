@@ -198,11 +198,11 @@ def test_the_training_set_is_what_is_kept_of_all_rounds(fill: Fill, lake: Lake, 
     expected = [
         {
             "trajectory_id": "a", "problem_id": "p", "prompt": "p>", "text": "A", "token_ids": [1, 2], "round": 0,
-            "behaviours": [], "share": 0.25,
+            "behaviours": [], "share": 0.25, "weight": 1.0, "checkpoint_id": "",
         },
         {
             "trajectory_id": "b", "problem_id": "q", "prompt": "q>", "text": "", "token_ids": [], "round": 2,
-            "behaviours": ["self_correction"], "share": 1.0,
+            "behaviours": ["self_correction"], "share": 1.0, "weight": 1.0, "checkpoint_id": "",
         },
     ]  # fmt: skip
     assert training_set(warehouse, line="main", round=2, fade=0.5).rows(named=True) == expected
