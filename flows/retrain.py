@@ -35,7 +35,8 @@ SECTIONS = ("run", "policy", "learning", "gate", "evaluation")
 class Retrained:
     """What a retrain came to."""
 
-    num_picked: int
+    num_examples: int
+    objective: str
     candidate: Evaluation
     promotion: Promotion
 
@@ -116,15 +117,19 @@ def finish_retrain(home: Path, run_id: str) -> Retrained:
         candidate_id = make_candidate(turn, champion_id, selection_id, learning, config)
     promotion, candidate = judge(turn, candidate_id, stages, config)
     publish(Home(home), run, State.FINISHED)
-    return Retrained(num_picked=turn.registry.find(candidate_id).num_examples, candidate=candidate, promotion=promotion)
+    made = turn.registry.find(candidate_id)
+    return Retrained(
+        num_examples=made.num_examples, objective=made.objective, candidate=candidate, promotion=promotion
+    )
 
 
 def conclude_retrain(retrained: Retrained) -> str:
     """The verdict, with the candidate's accuracy."""
+    what = {CLONING: "solutions", "dpo": "pairs"}.get(retrained.objective, "attempts")
     return "\n".join(
         [
             "",
-            f"The candidate learnt from {retrained.num_picked:,} trajectories and is "
+            f"The candidate learnt from {retrained.num_examples:,} {what} and is "
             f"{retrained.promotion.verdict}: {retrained.promotion.reason}.",
             f"  candidate  {show_evaluation(asdict(retrained.candidate))}",
         ]

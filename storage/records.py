@@ -275,7 +275,7 @@ class TrainingStep:
     num_tokens: Annotated[int, "Tokens of its batch, prompts included, padding not."]
     seconds: Annotated[float, "Wall time, seconds."]
     tokens_per_s: Annotated[float, "num_tokens / seconds."]
-    kl: Annotated[float | None, "Policy gradients: divergence from where they started, nats a token."] = None
+    kl: Annotated[float | None, "Policy gradients: KL(policy before || policy now) on the attempts, nats a token."] = None
     entropy: Annotated[float | None, "Policy gradients: entropy of the policy, nats a token."] = None
     clip_share: Annotated[float | None, "Policy gradients: share of tokens whose gradient was clipped away."] = None
     margin: Annotated[float | None, "dpo: mean difference of the implicit rewards, chosen less rejected."] = None

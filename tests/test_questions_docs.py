@@ -45,7 +45,7 @@ SECTIONS = {
     ],
     "What trains?": [
         "filter_reasons", "duplicates_by_round", "new_solutions_by_round", "teaching_value", "new_and_known_problems",
-        "age_of_training_set", "trained_on",
+        "age_of_training_set", "trained_on", "training",
     ],
     "Can it be trusted?": ["leakage", "lineage", "rollbacks", "seconds_by_stage"],
 }  # fmt: skip

@@ -60,9 +60,9 @@ class Gradient:
             losses, is_clipped = -advantages * logprobs, torch.zeros_like(mask)
         if batch.sampled is not None:
             losses = losses * (old - batch.sampled).exp().clamp(max=self.importance_cap)
-        kl = kl_estimate(logprobs, old if batch.reference is None else batch.reference)
         if self.kl_weight:
-            losses = losses + self.kl_weight * kl
+            reference = old if batch.reference is None else batch.reference
+            losses = losses + self.kl_weight * kl_estimate(logprobs, reference)
         per_row = (losses * mask).sum(-1)
         if self.mean == "answer":
             per_row = per_row / mask.sum(-1)
@@ -70,13 +70,13 @@ class Gradient:
         return Loss(
             per_row.sum(),
             {
-                "kl": Measured((kl.detach() * mask).sum(), number),
+                "kl": Measured((kl_estimate(old, logprobs.detach()) * mask).sum(), number),
                 "clip_share": Measured((is_clipped * mask).sum(), number),
             },
         )
 
 
 def kl_estimate(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Of KL(p || reference), a token: unbiased on the policy's own samples, and never negative."""
+    """Of KL(p || reference), a token: unbiased on samples of p, and never negative."""
     difference = reference - logprobs
     return difference.exp() - difference - 1

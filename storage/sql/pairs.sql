@@ -75,7 +75,10 @@ distinct_answers AS (
     QUALIFY row_number() OVER (PARTITION BY problem_id, text_digest ORDER BY round DESC, trajectory_id) = 1
 ),
 ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY problem_id, solved ORDER BY round DESC, md5(trajectory_id)) AS place
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY problem_id, solved ORDER BY round DESC, md5(trajectory_id)) AS place,
+        count(*) FILTER (WHERE solved) OVER (PARTITION BY problem_id) AS num_right_ones
     FROM distinct_answers
 ),
 answers AS (
@@ -92,9 +95,9 @@ answers AS (
         bad.token_ids AS rejected_tokens,
         1.0 AS margin,
         [good.checkpoint_id, bad.checkpoint_id] AS checkpoint_ids
-    FROM ranked AS good
-    JOIN ranked AS bad USING (problem_id, place)
-    WHERE good.solved AND NOT bad.solved
+    FROM ranked AS good  -- the wrong ones in turn, and with each the next of the right ones
+    JOIN ranked AS bad USING (problem_id)
+    WHERE good.solved AND NOT bad.solved AND good.place = (bad.place - 1) % good.num_right_ones + 1
 ),
 prompts AS (
     SELECT problem_id, min(prompt) AS prompt FROM problems GROUP BY problem_id

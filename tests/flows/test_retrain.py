@@ -15,7 +15,7 @@ def test_a_retrain_trains_on_what_was_picked_and_is_gated_and_no_round(wheel: Wh
     rounds, decisions = wheel.count("rounds"), wheel.count("promotions")
     query = "SELECT trajectory_id FROM current_selections WHERE kept ORDER BY ALL LIMIT 5"
     said = wheel("retrain", query, "--set", "learning.epochs=1").stdout
-    assert "The candidate learnt from 5 trajectories and is " in said
+    assert "The candidate learnt from 5 solutions and is " in said
     (run,) = wheel.ask("SELECT * FROM current_runs WHERE kind = 'retrain'")
     assert (run["state"], run["first_round"], run["query"]) == ("finished", rounds - 1, query)
     (checkpoint,) = wheel.ask(f"SELECT * FROM checkpoints WHERE run_id = '{run['run_id']}'")

@@ -1,0 +1,43 @@
+"""Rounds that clone at first and refine afterwards, each saying what it did."""
+
+import json
+from itertools import pairwise
+
+from flows.round import is_worse
+from storage.records import Promotion
+from tests.flows.conftest import Wheel
+
+
+def test_after_the_warm_up_another_objective_takes_over_and_goes_on_from_its_own(wheel: Wheel) -> None:
+    """The wheel has turned two rounds; these are the third to the fifth."""
+    objective = ["--set", "learning.objective=dr_grpo", "--set", "learning.warm_up_rounds=3"]
+    wheel("run", "--rounds", "3", *objective, "--set", "gate.alpha=1e-9", "--set", "run.plateau_after=9")
+    rows = wheel.ask("SELECT * FROM checkpoints WHERE round > 2 ORDER BY round")
+    assert [row["objective"] for row in rows] == ["cloning", "dr_grpo", "dr_grpo"]
+    settings = [json.loads(row["settings"]) for row in rows]
+    assert [one["learning_rate"] for one in settings] == [0.002, 0.0002, 0.0002]
+    champion = wheel.ask("FROM champions")[0]["champion_id"]
+    decisions = {row["candidate_id"]: Promotion(**row) for row in wheel.ask("FROM promotions")}
+    for before, row in pairwise(rows):
+        was_worse = is_worse(decisions[before["checkpoint_id"]], alpha=1e-9)
+        assert row["parent_id"] == (champion if was_worse else before["checkpoint_id"])
+    assert rows[0]["parent_id"] == champion
+    (stale, *_) = [row["stale_share"] for row in rows if row["objective"] == "dr_grpo"]
+    assert stale == 1.0  # the champion made the attempts, and its successor learns from them
+
+
+def test_steps_of_trees_are_preferred_and_have_their_own_credit(wheel: Wheel) -> None:
+    config = (wheel.folder / "flywheel.toml").read_text(encoding="utf-8")
+    for idle in ("samples = 8", "enough = 0", "epochs = 2.0", "fade = 0.8"):
+        assert idle in config
+        config = config.replace(f"{idle}\n", "")
+    (wheel.folder / "flywheel.toml").write_text(config, encoding="utf-8")
+    trees = ["--set", "search.strategy=mcts", "--set", "search.tokens=200", "--set", "run.plateau_after=9"]
+    wheel("run", "--rounds", "1", *trees, "--set", "learning.objective=dpo", "--set", "learning.pair_margin=0.1")
+    pairs = wheel.ask("SELECT kind, prefix, chosen, rejected, margin FROM pairs")
+    assert {pair["kind"] for pair in pairs} == {"steps", "answers"}
+    assert all(pair["chosen"] != pair["rejected"] and pair["margin"] >= 0.1 for pair in pairs)
+    assert all(pair["prefix"] == "" for pair in pairs if pair["kind"] == "answers")
+    wheel("run", "--rounds", "1", *trees, "--set", "learning.objective=grpo", "--set", "learning.credit=steps")
+    (last,) = wheel.ask("SELECT objective, num_examples FROM checkpoints ORDER BY created_at DESC LIMIT 1")
+    assert last["objective"] == "grpo" and last["num_examples"] > 0
