@@ -146,7 +146,7 @@ class Idle(NamedTuple):
 
 
 PAIRS_ONLY = ("learning.beta", "learning.nll_weight", "learning.pair_margin", "learning.max_pairs")
-GRADIENTS_ONLY = ("learning.kl_weight", "learning.importance_cap", "learning.credit")
+GRADIENTS_ONLY = ("learning.on_policy_steps", "learning.kl_weight", "learning.importance_cap", "learning.credit")
 TREES_ONLY = ("tokens", "boundary", "guide", "exploration", "widening", "width", "expansion", "rollouts")
 
 IDLE = (
@@ -210,6 +210,16 @@ IDLE = (
         GRADIENTS_ONLY,
         lambda c: not c.learning.is_gradient,
         'learning.objective is "{c.learning.objective}", which is no policy gradient',
+    ),
+    Idle(
+        ("learning.group", "learning.group_problems"),
+        lambda c: not c.learning.is_on_policy,
+        "learning.on_policy_steps is {c.learning.on_policy_steps}, and nothing is sampled for a training",
+    ),
+    Idle(
+        ("learning.refining_epochs", "learning.importance_cap", "learning.credit"),
+        lambda c: c.learning.is_on_policy,
+        "learning.on_policy_steps is {c.learning.on_policy_steps}, and its sampler learns from each attempt once",
     ),
     Idle(
         ("learning.credit", "learning.pair_margin"),

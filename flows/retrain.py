@@ -118,9 +118,7 @@ def finish_retrain(home: Path, run_id: str) -> Retrained:
     promotion, candidate = judge(turn, candidate_id, stages, config)
     publish(Home(home), run, State.FINISHED)
     made = turn.registry.find(candidate_id)
-    return Retrained(
-        num_examples=made.num_examples, objective=made.objective, candidate=candidate, promotion=promotion
-    )
+    return Retrained(num_examples=made.num_examples, objective=made.objective, candidate=candidate, promotion=promotion)
 
 
 def conclude_retrain(retrained: Retrained) -> str:

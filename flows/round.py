@@ -100,7 +100,9 @@ def first_of(done: "SimpleQueue[PrefectFuture[Progress]]") -> PrefectFuture[Prog
 def make_candidate(turn: Turn, champion_id: str, selection_id: str, learning: LearningSettings, config: Config) -> str:
     """Fine-tune, with the learning settings of the round, from the weights that these name."""
     finetune = prepared(train, f"{turn.label} · finetune", config)
-    return finetune(turn, find_start(turn, champion_id, learning, config), selection_id, learning, config.policy)
+    return finetune(
+        turn, find_start(turn, champion_id, learning, config), selection_id, learning, config.policy, config.search
+    )
 
 
 def find_start(turn: Turn, champion_id: str, learning: LearningSettings, config: Config) -> str:

@@ -31,6 +31,14 @@ def attempts(warehouse: Warehouse, where: Where) -> pl.DataFrame:
     )
 
 
+def mixed_problems(warehouse: Warehouse, where: Where) -> list[str]:
+    """Ids of the problems at which some attempts were right and some wrong, sorted."""
+    found = warehouse.named(
+        "mixed_problems", line=where.line, round=where.round, window=where.window, selection_id=where.selection_id
+    )
+    return found["problem_id"].to_list()
+
+
 def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) -> pl.DataFrame:
     """Pairs of steps after one prefix, and of whole answers.
 

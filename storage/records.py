@@ -116,9 +116,9 @@ class Trajectory:
     run_id: Annotated[str, "The run that made it."]
     line: Annotated[str, "The line (policy family and benchmark) it belongs to."]
     round: Annotated[int, "The round that made it; 0 is before the first round (preflight)."]
-    shard: Annotated[int, "The search shard that made it."]
+    shard: Annotated[int, "The search shard that made it; -1: sampled by a training for itself."]
     problem_id: Annotated[str, "The problem it tries to solve."]
-    checkpoint_id: Annotated[str, "The policy that generated it."]
+    checkpoint_id: Annotated[str, "The policy that generated it; id@step, in the training of that one."]
     strategy: Annotated[str, "The search strategy."]
     sample: Annotated[int, "Its index among the problem's trajectories of this round and strategy."]
     seed: Annotated[int, "Seed of its sampling noise."]
@@ -272,10 +272,13 @@ class TrainingStep:
     loss: Annotated[float, "The objective's loss of the step."]
     grad_norm: Annotated[float, "Norm of the gradient, before it was clipped."]
     learning_rate: Annotated[float, "Learning rate of the step."]
+    num_examples: Annotated[int, "Examples of its batch, both sides of a pair counted."]
     num_tokens: Annotated[int, "Tokens of its batch, prompts included, padding not."]
     seconds: Annotated[float, "Wall time, seconds."]
     tokens_per_s: Annotated[float, "num_tokens / seconds."]
-    kl: Annotated[float | None, "Policy gradients: KL(policy before || policy now) on the attempts, nats a token."] = None
+    kl: Annotated[float | None, "Policy gradients: KL(policy before || policy now) on the attempts, nats a token."] = (
+        None
+    )
     entropy: Annotated[float | None, "Policy gradients: entropy of the policy, nats a token."] = None
     clip_share: Annotated[float | None, "Policy gradients: share of tokens whose gradient was clipped away."] = None
     margin: Annotated[float | None, "dpo: mean difference of the implicit rewards, chosen less rejected."] = None

@@ -5,14 +5,16 @@ import shutil
 from dataclasses import asdict
 
 from models.learning.draft import Draft
-from models.learning.finetune import Trained, Watch, finetune
+from models.learning.finetune import Trained, Watch, finetune, finetune_on_policy
 from models.learning.settings import LearningSettings
 from models.learning.trainer import StepReport
 from models.policy.pool import release_engines
 from models.policy.settings import PolicySettings
+from models.search.settings import SearchSettings
 from storage.records import Checkpoint, TrainingStep, make_id, make_seed
-from tasks.lessons import find_lessons
+from tasks.lessons import find_lessons, where
 from tasks.progress import Progress, report
+from tasks.rollouts import Rollouts
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 from tasks.wording import minutes
@@ -22,7 +24,14 @@ KEPT_EVERY_S = 60.0
 
 
 @stage("finetune")
-def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSettings, policy: PolicySettings) -> str:
+def train(
+    turn: Turn,
+    parent_id: str,
+    selection_id: str,
+    settings: LearningSettings,
+    policy: PolicySettings,
+    search: SearchSettings,
+) -> str:
     """Publish the candidate, unless it is there; gives its id. `settings` are those of the round.
 
     Raises ValueError where there is nothing to learn from, TrainingError, and StoppedError.
@@ -30,18 +39,7 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
     checkpoint_id = make_id("checkpoint", turn.line, turn.run_id, turn.round)
     if not turn.lake.has("checkpoints", checkpoint_id):
         release_engines()
-        found = find_lessons(
-            turn, settings, selection_id=selection_id, parent_id=parent_id, checkpoint_id=checkpoint_id
-        )
-        trained = finetune(
-            turn.registry.open(parent_id),
-            found.lessons,
-            settings,
-            seed=make_seed("finetune", turn.seed, turn.run_id, turn.round),
-            device=policy.device,
-            max_new_tokens=policy.max_new_tokens,
-            watch=watch(turn, "finetune", checkpoint_id),
-        )
+        trained, stale_share = learn(turn, parent_id, selection_id, checkpoint_id, settings, policy, search)
         row = describe(
             turn,
             trained,
@@ -50,10 +48,47 @@ def train(turn: Turn, parent_id: str, selection_id: str, settings: LearningSetti
             selection_id=selection_id,
             objective=settings.objective,
             settings=asdict(settings),
-            stale_share=found.stale_share,
+            stale_share=stale_share,
         )
         save(turn, trained, row)
     return checkpoint_id
+
+
+def learn(
+    turn: Turn,
+    parent_id: str,
+    selection_id: str,
+    checkpoint_id: str,
+    settings: LearningSettings,
+    policy: PolicySettings,
+    search: SearchSettings,
+) -> tuple[Trained, float]:
+    """The trained policy, and the share of what it learnt from that another policy than its parent wrote."""
+    parent, watching = turn.registry.open(parent_id), watch(turn, "finetune", checkpoint_id)
+    seed = make_seed("finetune", turn.seed, turn.run_id, turn.round)
+    if settings.is_on_policy:
+        trained = finetune_on_policy(
+            parent,
+            Rollouts.of(turn, checkpoint_id, where(turn, settings, selection_id), settings, search, policy),
+            settings,
+            seed=seed,
+            device=policy.device,
+            max_new_tokens=policy.max_new_tokens,
+            max_rows=policy.max_rows,
+            watch=watching,
+        )
+        return trained, 0.0
+    found = find_lessons(turn, settings, selection_id=selection_id, parent_id=parent_id, checkpoint_id=checkpoint_id)
+    trained = finetune(
+        parent,
+        found.lessons,
+        settings,
+        seed=seed,
+        device=policy.device,
+        max_new_tokens=policy.max_new_tokens,
+        watch=watching,
+    )
+    return trained, found.stale_share
 
 
 def watch(turn: Turn, stage_name: str, checkpoint_id: str) -> Watch:
@@ -64,8 +99,11 @@ def watch(turn: Turn, stage_name: str, checkpoint_id: str) -> Watch:
             shutil.rmtree(other, ignore_errors=True)
 
     def on_step(step: StepReport) -> None:
-        done, total = step.tokens_done, step.tokens_in_all
-        report(Progress(stage=stage_name, done=done, total=total, unit="tokens", loss=step.loss))
+        if step.tokens_in_all:
+            done, total, unit = step.tokens_done, step.tokens_in_all, "tokens"
+        else:
+            done, total, unit = step.step, step.num_steps, "steps"
+        report(Progress(stage=stage_name, done=done, total=total, unit=unit, loss=step.loss))
 
     return Watch(on_step=on_step, say=warn, draft=Draft(folder=drafts / checkpoint_id, every_s=KEPT_EVERY_S))
 
@@ -93,6 +131,7 @@ def step_row(row: Checkpoint, step: StepReport) -> TrainingStep:
         loss=step.loss,
         grad_norm=step.grad_norm,
         learning_rate=step.learning_rate,
+        num_examples=step.num_examples,
         num_tokens=step.num_tokens,
         seconds=step.seconds,
         tokens_per_s=step.num_tokens / max(step.seconds, 1e-9),

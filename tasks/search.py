@@ -68,6 +68,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         )
         for finished in drive(searches, engine, searcher.guide or searcher.verified):
             searcher.record(finished, settings)
+            report(searcher.progress())
     if searcher.steps:
         turn.lake.publish("steps", key, searcher.steps)
     turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
@@ -109,6 +110,8 @@ class Searcher:
     guide_name: str
     guide: Guide[Problem] | None
     """What guides the search, where it is not the verifier."""
+    occasion: str = ""
+    """Tells this search of a problem from others of it in the round, where there are several."""
     verified: Verified = field(default_factory=Verified)
     done: int = 0
     solved: int = 0
@@ -122,12 +125,16 @@ class Searcher:
         """What to search, its noise keyed by run, round and problem."""
         return Task(
             prompt=problem.prompt,
-            seed=make_seed("search", self.turn.seed, self.turn.run_id, self.turn.round, problem.problem_id),
+            seed=make_seed("search", self.turn.seed, *self.place(problem)),
             max_new_tokens=policy.max_new_tokens,
         )
 
+    def place(self, problem: Problem) -> tuple[object, ...]:
+        """Names a search of this searcher's among all."""
+        return (self.turn.run_id, self.turn.round, problem.problem_id, *([self.occasion] if self.occasion else []))
+
     def record(self, finished: Sequence[tuple[Problem, Found]], settings: SearchSettings) -> None:
-        """Keep the trajectories and trees of finished searches, and report."""
+        """Keep the trajectories and trees of finished searches."""
         attempts = [(problem, completion) for problem, found in finished for completion in found.attempts]
         judged = iter(self.verified.judge(attempts))
         for problem, found in finished:
@@ -139,7 +146,6 @@ class Searcher:
             self.solved += any(judgement.solved for judgement in judgements)
         self.done += len(finished)
         self.attempts += len(attempts)
-        report(self.progress())
 
     def trajectory(
         self, problem: Problem, completion: Completion, sample: int, judgement: Judgement, temperature: float
@@ -147,7 +153,7 @@ class Searcher:
         """One attempt as a row."""
         turn, strategy = self.turn, self.strategy.label
         return Trajectory(
-            trajectory_id=make_id("trajectory", turn.run_id, turn.round, problem.problem_id, strategy, sample),
+            trajectory_id=make_id("trajectory", *self.place(problem), strategy, sample),
             run_id=turn.run_id,
             line=turn.line,
             round=turn.round,
@@ -178,7 +184,7 @@ class Searcher:
         if found.root is None:
             return []
         turn, strategy = self.turn, self.strategy.label
-        place = (turn.run_id, turn.round, problem.problem_id, strategy)
+        place = (*self.place(problem), strategy)
         ids = {node: make_id("step", *place, number) for number, node in enumerate(found.root.walk())}
         through: dict[Node, int] = {}
         ends, right = Counter[Node](), Counter[Node]()

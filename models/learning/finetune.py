@@ -10,6 +10,7 @@ from models.learning.draft import Draft
 from models.learning.examples import Attempt, Pair, Solution, from_attempts, from_pairs, from_solutions, from_texts
 from models.learning.objective import Objective
 from models.learning.objectives import GRADIENT_KINDS, open_objective
+from models.learning.on_policy import Sample, follow
 from models.learning.scoring import with_old
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import OnStep, Say, TrainingReport, train
@@ -69,6 +70,34 @@ def finetune(
     if objective.needs_old:
         units = remember(policy, units, settings)
     return _train(policy, units, objective, settings, seed, watch)
+
+
+def finetune_on_policy(
+    parent: Path,
+    sample: Sample,
+    settings: LearningSettings,
+    *,
+    seed: int,
+    device: str,
+    max_new_tokens: int,
+    max_rows: int,
+    watch: Watch = UNWATCHED,
+) -> Trained:
+    """Train the policy of a folder by a policy gradient on what it samples meanwhile, `max_rows` texts side by side."""
+    policy = load_policy(parent, device=device)
+    report = follow(
+        policy,
+        sample,
+        lambda attempts: read(policy, attempts, settings, max_new_tokens),
+        open_objective(settings, max_new_tokens),
+        settings,
+        seed=seed,
+        max_rows=max_rows,
+        on_step=watch.on_step,
+        say=watch.say,
+        draft=watch.draft,
+    )
+    return Trained(policy=policy, report=report, num_examples=sum(step.num_examples for step in report.steps))
 
 
 def read(policy: Policy, lessons: Lessons, settings: LearningSettings, max_new_tokens: int) -> list[Unit]:

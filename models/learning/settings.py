@@ -64,6 +64,12 @@ class LearningSettings(TrainingSettings):
     refining_rate: Annotated[float, "Objectives but cloning: their peak learning rate, as a share of cloning's."] = 0.1
     refining_epochs: Annotated[float, "Objectives but cloning: passes over pairs or attempts."] = 1.0
     window: Annotated[int, "Objectives but cloning: newest rounds whose attempts they learn from."] = 1
+    on_policy_steps: Annotated[
+        int,
+        "Policy gradients: steps that each sample problems anew with the weights of then; 0: of the round's attempts.",
+    ] = 0
+    group: Annotated[int, "On policy: attempts at a problem that are compared."] = 8
+    group_problems: Annotated[int, "On policy: problems sampled a step."] = 64
     beta: Annotated[float, "dpo: how little the policy may stray from where it starts."] = 0.1
     nll_weight: Annotated[float, "dpo: weight of the chosen answer's own likelihood (iterative RPO)."] = 1.0
     pair_margin: Annotated[
@@ -92,6 +98,8 @@ class LearningSettings(TrainingSettings):
             raise ValueError("warm_up_rounds must be 0 or more, window and max_pairs at least 1")
         if self.beta <= 0 or self.nll_weight < 0 or self.kl_weight < 0 or self.importance_cap <= 0:
             raise ValueError("beta and importance_cap must be over 0, nll_weight and kl_weight 0 or more")
+        if self.on_policy_steps < 0 or self.group < 2 or self.group_problems < 1:
+            raise ValueError("on_policy_steps must be 0 or more, group at least 2 and group_problems at least 1")
         if not 0 < self.pair_margin <= 1:
             raise ValueError(f"pair_margin is {self.pair_margin}; expected over 0 to 1")
 
@@ -99,6 +107,11 @@ class LearningSettings(TrainingSettings):
     def is_gradient(self) -> bool:
         """Whether it follows a policy gradient."""
         return self.objective in GRADIENTS
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether it samples for itself while it learns."""
+        return self.is_gradient and self.on_policy_steps > 0
 
     @property
     def goes_on(self) -> bool:

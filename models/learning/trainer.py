@@ -54,11 +54,13 @@ class StepReport:
     grad_norm: float
     """Before it was clipped."""
     learning_rate: float
+    num_examples: int
     num_tokens: int
     """Padding not counted."""
     tokens_done: int
     """Since the training began."""
     tokens_in_all: int
+    """0 where nobody knows yet."""
     seconds: float
     measured: dict[str, float]
     """What the objective measured."""
@@ -99,7 +101,7 @@ def train(
     plan = plan_batches(units, settings, seed=seed)
     total = sum(example.num_tokens for batch in plan for unit in batch for example in unit)
     most = max(map(longest, units))
-    with _training(model, seed, num_scores=most * max(most, settings.batch_tokens)):
+    with training(model, seed, num_scores=most * max(most, settings.batch_tokens)):
         trainer = Trainer(model, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
         fingerprint = _fingerprint(plan, objective, settings, seed)
         if draft and (kept := draft.load(fingerprint, say)):
@@ -167,21 +169,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.done.append(
-            StepReport(
-                step=len(self.done) + 1,
-                num_steps=self._num_steps,
-                loss=loss,
-                grad_norm=norm,
-                learning_rate=rate,
-                num_tokens=tally.num_tokens,
-                tokens_done=tally.num_tokens + (self.done[-1].tokens_done if self.done else 0),
-                tokens_in_all=self._tokens_in_all,
-                seconds=monotonic() - started,
-                measured=tally.means(),
-            )
-        )
-        return self.done[-1]
+        return self._note(loss, norm, rate, started, tally)
+
+    def skip(self) -> StepReport:
+        """A step in which there was nothing to learn."""
+        return self._note(loss=0.0, norm=0.0, rate=0.0, started=monotonic(), tally=_Tally(size=1.0))
 
     def report(self) -> TrainingReport:
         """What the steps came to."""
@@ -216,6 +208,24 @@ class Trainer:
                 key: state.tensors[f"{key}.{name}"].to(weights.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
         self.done = [StepReport(**step) for step in state.done]
+
+    def _note(self, loss: float, norm: float, rate: float, started: float, tally: "_Tally") -> StepReport:
+        self.done.append(
+            StepReport(
+                step=len(self.done) + 1,
+                num_steps=self._num_steps,
+                loss=loss,
+                grad_norm=norm,
+                learning_rate=rate,
+                num_examples=tally.num_examples,
+                num_tokens=tally.num_tokens,
+                tokens_done=tally.num_tokens + (self.done[-1].tokens_done if self.done else 0),
+                tokens_in_all=self._tokens_in_all,
+                seconds=monotonic() - started,
+                measured=tally.means(),
+            )
+        )
+        return self.done[-1]
 
     def _backward(self, units: Sequence[Unit]) -> "_Tally":
         """The gradient of a step, in as many parts as the memory wants, which change nothing of it."""
@@ -266,11 +276,13 @@ class _Tally:
 
     size: float
     loss: float = 0.0
+    num_examples: int = 0
     num_tokens: int = 0
     measured: dict[str, list[Measured]] = field(default_factory=dict)
 
     def add(self, loss: Loss, batch: Batch) -> None:
         self.loss += loss.total.item()
+        self.num_examples += len(batch.names)
         self.num_tokens += batch.num_tokens
         for name, measured in loss.measured.items():
             self.measured.setdefault(name, []).append(measured)
@@ -283,7 +295,7 @@ class _Tally:
 
 
 @contextmanager
-def _training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[None]:
+def training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[None]:
     """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
     attention = model.config._attn_implementation
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):

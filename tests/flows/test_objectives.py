@@ -41,3 +41,25 @@ def test_steps_of_trees_are_preferred_and_have_their_own_credit(wheel: Wheel) ->
     wheel("run", "--rounds", "1", *trees, "--set", "learning.objective=grpo", "--set", "learning.credit=steps")
     (last,) = wheel.ask("SELECT objective, num_examples FROM checkpoints ORDER BY created_at DESC LIMIT 1")
     assert last["objective"] == "grpo" and last["num_examples"] > 0
+
+
+def test_on_policy_each_version_of_the_weights_samples_for_the_next_step(wheel: Wheel) -> None:
+    """In a retrain, on the problems of the last round that some attempts solved."""
+    sets = ["objective=grpo", "on_policy_steps=3", "group=4", "group_problems=5"]
+    said = wheel("retrain", "attempts", *(word for text in sets for word in ("--set", f"learning.{text}"))).stdout
+    assert "attempts and is " in said
+    (candidate,) = wheel.ask("SELECT * FROM checkpoints ORDER BY created_at DESC LIMIT 1")
+    assert candidate["stale_share"] == 0
+    sampled = wheel.ask(
+        "SELECT checkpoint_id, count(*) AS attempts, count(DISTINCT problem_id) AS problems, "
+        "count(DISTINCT seed) AS seeds FROM trajectories "
+        f"WHERE starts_with(checkpoint_id, '{candidate['checkpoint_id']}@') GROUP BY ALL ORDER BY ALL"
+    )
+    assert [row["checkpoint_id"] for row in sampled] == [f"{candidate['checkpoint_id']}@{step}" for step in (1, 2, 3)]
+    assert all(row["attempts"] == row["seeds"] == 4 * row["problems"] for row in sampled)
+    steps = wheel.ask(
+        f"SELECT * FROM training_steps WHERE checkpoint_id = '{candidate['checkpoint_id']}' ORDER BY step"
+    )
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert sum(step["num_examples"] for step in steps) == candidate["num_examples"]
+    assert all(step["kl"] is None or step["kl"] < 1e-6 for step in steps)  # the sampler is the policy itself

@@ -1,0 +1,72 @@
+"""A policy gradient on policy: sample with the weights at hand, learn a step, and again."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from models.learning.batches import Unit, longest
+from models.learning.draft import Draft
+from models.learning.examples import Attempt
+from models.learning.objective import Objective
+from models.learning.scoring import with_old
+from models.learning.settings import LearningSettings
+from models.learning.trainer import OnStep, Say, StepReport, Trainer, TrainingReport, training
+from models.policy.load import Policy
+from models.policy.protocol import Engine
+from models.policy.transformers_engine import TransformersEngine
+
+Sample = Callable[[int, Engine], Sequence[Attempt]]
+"""Gives the attempts of a step, from 1, which the engine makes with the weights of then."""
+Read = Callable[[Sequence[Attempt]], list[Unit]]
+"""Makes of attempts what the trainer reads; none where nothing is to be learnt."""
+
+
+def follow(
+    policy: Policy,
+    sample: Sample,
+    read: Read,
+    objective: Objective,
+    settings: LearningSettings,
+    *,
+    seed: int,
+    max_rows: int,
+    on_step: OnStep,
+    say: Say,
+    draft: Draft | None,
+) -> TrainingReport:
+    """Take `settings.on_policy_steps` steps.
+
+    What a step sampled must be a function of the step and the weights, so that a training that was broken off goes on
+    to the same weights. Raises NonFiniteLossError and NoMemoryError.
+    """
+    engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows)
+    reference = copy.deepcopy(policy.model) if settings.kl_weight else None
+    trainer = Trainer(policy.model, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say)
+    fingerprint = hashlib.sha256(repr((settings, objective, seed)).encode()).hexdigest()
+    if draft and (kept := draft.load(fingerprint, say)):
+        trainer.restore(kept)
+    while len(trainer.done) < settings.on_policy_steps:
+        step = len(trainer.done) + 1
+        units = [_sampled_now(unit) for unit in read(sample(step, engine))]
+        if reference and units:
+            scored = with_old(reference, [example for (example,) in units], settings.batch_tokens)
+            units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
+        on_step(_learn(policy, trainer, units, settings, seed + step))
+        if draft and draft.is_due():
+            draft.keep(trainer.state(), fingerprint)
+    return trainer.report()
+
+
+def _learn(policy: Policy, trainer: Trainer, units: list[Unit], settings: LearningSettings, seed: int) -> StepReport:
+    if not units:
+        return trainer.skip()
+    most = max(map(longest, units))
+    with training(policy.model, seed, num_scores=most * max(most, settings.batch_tokens)):
+        return trainer.step(sorted(units, key=longest))
+
+
+def _sampled_now(unit: Unit) -> Unit:
+    """The weights that sampled it are those that are about to learn from it."""
+    (example,) = unit
+    return (replace(example, old=example.sampled),)

@@ -1,0 +1,25 @@
+-- Problems at which some attempts were right and some wrong, which teach the most.
+-- $line, $round, $window: in the line's newest rounds up to this one.
+-- $selection_id: where it has picks, among those instead.
+
+WITH picked AS (
+    SELECT trajectory_id FROM picks WHERE selection_id = $selection_id
+),
+made AS (
+    SELECT problem_id, solved
+    FROM trajectories
+    WHERE line = $line
+      AND CASE
+          WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
+          ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round
+      END
+),
+reserved AS (
+    SELECT DISTINCT problem_id FROM problems WHERE split <> 'train'
+)
+SELECT problem_id
+FROM made
+ANTI JOIN reserved USING (problem_id)
+GROUP BY problem_id
+HAVING bool_or(solved) AND NOT bool_and(solved)
+ORDER BY problem_id
