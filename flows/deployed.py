@@ -23,7 +23,7 @@ from flows.flywheel import conclude, spin
 from flows.forms import EvaluateForm, RetrainForm, RollbackForm, TurnForm
 from flows.interrupt import interruptible
 from flows.page import put_on_page
-from flows.retrain import begin_retrain, conclude_retrain
+from flows.retrain import begin_retrain, conclude_retrain, last_objective
 from flows.retrain import retrain as finish_retrain
 from flows.runs import FOREVER, begin_run
 from flows.waiting import Waiting
@@ -72,7 +72,9 @@ def retrain(choices: RetrainForm = RETRAIN) -> str:
     """Train a candidate on chosen trajectories, and let the gate decide on it."""
     with at_home() as home:
         logger: Any = get_run_logger()
-        run = begin_retrain(home, choices.query or choices.selection, choices.sets(), say=logger.info)
+        run = begin_retrain(
+            home, choices.query or choices.selection, choices.sets(last_objective(home)), say=logger.info
+        )
         return put_on_page(home, conclude_retrain(finish_retrain(home.root, run.run_id)))
 
 

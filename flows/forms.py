@@ -80,11 +80,12 @@ class RetrainForm(Form):
         ),
     ] = AS_BEFORE
 
-    def sets(self) -> list[str]:
-        """What it changes, as --set."""
+    def sets(self, before: str) -> list[str]:
+        """What it changes, as --set, where the last run had an objective."""
+        objective = before if self.objective == AS_BEFORE else self.objective
         given: dict[str, object] = {
             "objective": self.objective,
-            "epochs" if self.objective in (AS_BEFORE, CLONING) else "refining_epochs": self.epochs,
+            "epochs" if objective == CLONING else "refining_epochs": self.epochs,
             "learning_rate": self.learning_rate,
             "start": self.start,
         }

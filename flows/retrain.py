@@ -29,6 +29,8 @@ from tasks.turn import Turn
 
 SECTIONS = ("run", "policy", "learning", "gate", "evaluation")
 """Whose settings a retrain obeys; the others made what it trains on."""
+OF_ROUNDS = ("learning.fade", "learning.window", "learning.warm_up_rounds")
+"""Settings that say what a round trains on; a retrain is told that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ def begin_retrain(home: Home, selection: str, sets: list[str], say: Callable[[st
         if (before.query, before.config) == (query, to_json(config)):
             return before
         publish(home, before, State.ABANDONED)
-    pick(warehouse, line=last.line, query=query, with_wrong=config.learning.objective != CLONING)
+    pick(warehouse, line=last.line, query=query, objective=config.learning.objective)
     round = history.next_round(warehouse, last.line) - 1
     run = Run(
         run_id=make_id("retrain", last.line, round, history.num_runs(warehouse)),
@@ -89,7 +91,15 @@ def amend_learning(config: Config, sets: list[str]) -> Config:
             raise ConfigError(
                 f"--set: {given.name} would do nothing in a retrain, which obeys {', '.join(SECTIONS)}. Take it out."
             )
-    return amend(config, sets)
+        if given.name in OF_ROUNDS:
+            raise ConfigError(f"--set: {given.name} would do nothing in a retrain, which is told what it trains on.")
+    return amend(config, ["learning.warm_up_rounds=0", *sets])
+
+
+def last_objective(home: Home) -> str:
+    """What the last run learnt by; cloning before the first."""
+    last = history.last_run(Warehouse(home))
+    return from_json(last.config).learning.objective if last else CLONING
 
 
 @flow(name="retrain", flow_run_name="retrain {run_id}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from storage.lake import to_records
-from storage.records import Kind, Run
+from storage.records import Kind, Run, State
 from storage.warehouse import Warehouse
 
 
@@ -39,6 +39,12 @@ def last_run(warehouse: Warehouse, kind: Kind = Kind.ROUNDS) -> Run | None:
         "SELECT * FROM current_runs WHERE kind = $kind ORDER BY started_at DESC, run_id LIMIT 1", kind=kind
     )
     return next(iter(to_records("runs", found)), None)
+
+
+def unfinished_runs(warehouse: Warehouse) -> list[str]:
+    """Runs that are at work, or were broken off and may go on."""
+    found = warehouse.query("SELECT run_id FROM current_runs WHERE state = $state", state=State.RUNNING)
+    return found["run_id"].to_list()
 
 
 def find_run(warehouse: Warehouse, run_id: str) -> Run:

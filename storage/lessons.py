@@ -17,6 +17,8 @@ class Where:
     line: str
     round: int
     window: int
+    longest: int
+    """Tokens that an answer may have: what is shorter and did not end was cut off by a search's budget."""
     selection_id: str = ""
 
 
@@ -27,7 +29,12 @@ def attempts(warehouse: Warehouse, where: Where) -> pl.DataFrame:
     temperature, solved, step_values and lengths (of its steps in a tree, else null) and checkpoint_id.
     """
     return warehouse.named(
-        "attempts", line=where.line, round=where.round, window=where.window, selection_id=where.selection_id
+        "attempts",
+        line=where.line,
+        round=where.round,
+        window=where.window,
+        longest=where.longest,
+        selection_id=where.selection_id,
     )
 
 
@@ -50,6 +57,7 @@ def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) 
         line=where.line,
         round=where.round,
         window=where.window,
+        longest=where.longest,
         selection_id=where.selection_id,
         margin=margin,
         max_pairs=max_pairs,

@@ -17,6 +17,8 @@ from storage.warehouse import SQL_FOLDER, QueryError, Warehouse
 NAME = re.compile(r"[\w-]+")
 ID = "trajectory_id"
 WEIGHT = "weight"
+CLONING = "cloning"
+"""The objective that learns from right answers alone."""
 FAULTS = {
     "num_unknown": "{n:,} of them are no trajectories",
     "num_of_other_lines": "{n:,} are of another line",
@@ -52,11 +54,11 @@ def is_instead(home: Home, selection: str) -> bool:
     return known is not None and known.parent == home.queries and (SQL_FOLDER / "retrain" / known.name).exists()
 
 
-def pick(warehouse: Warehouse, *, line: str, query: str, with_wrong: bool = False) -> list[tuple[str, float]]:
+def pick(warehouse: Warehouse, *, line: str, query: str, objective: str = CLONING) -> list[tuple[str, float]]:
     """The ids of the trajectories that a query names, sorted, each with its weight: that of a column weight, else 1.
 
     Raises QueryError where it has no column trajectory_id, names nothing, or names what may not train: wrong answers
-    are among that, unless the objective learns from them too.
+    are among that, but objectives other than cloning need them as well.
     """
     answer = warehouse.ask(query)
     if ID not in answer.columns:
@@ -67,11 +69,25 @@ def pick(warehouse: Warehouse, *, line: str, query: str, with_wrong: bool = Fals
     if not ids:
         raise QueryError("the selection names no trajectory; `flywheel sql` shows what it gives: widen its WHERE.")
     (counts,) = warehouse.named("picks", ids=ids, line=line).to_dicts()
-    counts |= {"num_wrong": 0} if with_wrong else {}
+    if objective != CLONING:
+        require_both(answer, counts, objective)
+        counts["num_wrong"] = 0
     faults = [text.format(n=counts[column]) for column, text in FAULTS.items() if counts[column]]
     if faults:
         raise QueryError(f"the selection names {len(ids):,} trajectories that may not all train: {'; '.join(faults)}.")
     return [(one, weights[one]) for one in ids]
+
+
+def require_both(answer: pl.DataFrame, counts: dict[str, int], objective: str) -> None:
+    """Raises QueryError for a selection that an objective other than cloning cannot learn from."""
+    if WEIGHT in answer.columns:
+        raise QueryError(f"a column {WEIGHT} is for cloning, and {objective} would not look at it: leave it out.")
+    if counts["num_wrong"] in (0, counts["num_named"]):
+        only = "wrong" if counts["num_wrong"] else "right"
+        raise QueryError(
+            f"the selection names {only} answers alone, and {objective} learns from right and wrong ones to the same "
+            "problem: attempts names all of the last round."
+        )
 
 
 def weights_of(answer: pl.DataFrame) -> list[float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -307,12 +308,24 @@ def _first(reader: pa.RecordBatchReader, max_rows: int | None) -> pa.Table:
 
 
 def _to_polars(table: pa.Table) -> pl.DataFrame:
+    for place, field in enumerate(table.schema):
+        if field.type == pa.month_day_nano_interval():  # which polars has no type for
+            spans = [None if span is None else _span(span) for span in table.column(place).to_pylist()]
+            table = table.set_column(place, field.name, pa.array(spans, pa.string()))
+        elif "month_day_nano_interval" in str(field.type):
+            raise QueryError(f"the column {field.name} holds intervals within {field.type}; cast them to VARCHAR.")
     try:
         frame = pl.from_arrow(table.rename_columns(_distinct(table.column_names)))
     except pl.exceptions.PolarsError as error:
         raise QueryError(f"{error}; cast that column to VARCHAR or rename it.") from error
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def _span(span: pa.MonthDayNano) -> str:
+    """An interval in words: `0:01:23.500000`, `1 months, 2 days, 0:00:00`."""
+    months = f"{span.months} months, " if span.months else ""
+    return f"{months}{timedelta(days=span.days, microseconds=span.nanoseconds // 1000)}"
 
 
 def _distinct(names: list[str]) -> list[str]:

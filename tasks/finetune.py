@@ -11,6 +11,7 @@ from models.learning.trainer import StepReport
 from models.policy.pool import release_engines
 from models.policy.settings import PolicySettings
 from models.search.settings import SearchSettings
+from storage.history import unfinished_runs
 from storage.records import Checkpoint, TrainingStep, make_id, make_seed
 from tasks.lessons import find_lessons, where
 from tasks.progress import Progress, report
@@ -64,12 +65,14 @@ def learn(
     search: SearchSettings,
 ) -> tuple[Trained, float]:
     """The trained policy, and the share of what it learnt from that another policy than its parent wrote."""
-    parent, watching = turn.registry.open(parent_id), watch(turn, "finetune", checkpoint_id)
+    parent, watching = turn.registry.open(parent_id), watch(turn, "finetune", checkpoint_id, parent_id)
     seed = make_seed("finetune", turn.seed, turn.run_id, turn.round)
     if settings.is_on_policy:
         trained = finetune_on_policy(
             parent,
-            Rollouts.of(turn, checkpoint_id, where(turn, settings, selection_id), settings, search, policy),
+            Rollouts.of(
+                turn, checkpoint_id, parent_id, where(turn, settings, policy, selection_id), settings, search, policy
+            ),
             settings,
             seed=seed,
             device=policy.device,
@@ -78,7 +81,9 @@ def learn(
             watch=watching,
         )
         return trained, 0.0
-    found = find_lessons(turn, settings, selection_id=selection_id, parent_id=parent_id, checkpoint_id=checkpoint_id)
+    found = find_lessons(
+        turn, settings, policy, selection_id=selection_id, parent_id=parent_id, checkpoint_id=checkpoint_id
+    )
     trained = finetune(
         parent,
         found.lessons,
@@ -91,12 +96,14 @@ def learn(
     return trained, found.stale_share
 
 
-def watch(turn: Turn, stage_name: str, checkpoint_id: str) -> Watch:
-    """Tells how far a training is, and keeps it; drafts of others, which nobody will finish, go."""
-    drafts = turn.home.drafts
-    for other in drafts.iterdir() if drafts.exists() else ():
-        if other.name != checkpoint_id:
-            shutil.rmtree(other, ignore_errors=True)
+def watch(turn: Turn, stage_name: str, checkpoint_id: str, parent_id: str = "") -> Watch:
+    """Tells how far a training is, and keeps it; drafts of runs that nobody will finish go."""
+    going_on = set(unfinished_runs(turn.warehouse))
+    for of_run in turn.home.drafts.iterdir() if turn.home.drafts.exists() else ():
+        if of_run.name not in going_on:
+            shutil.rmtree(of_run, ignore_errors=True)
+
+    draft = Draft(folder=turn.home.drafts / turn.run_id / checkpoint_id, origin=parent_id, every_s=KEPT_EVERY_S)
 
     def on_step(step: StepReport) -> None:
         if step.tokens_in_all:
@@ -105,14 +112,14 @@ def watch(turn: Turn, stage_name: str, checkpoint_id: str) -> Watch:
             done, total, unit = step.step, step.num_steps, "steps"
         report(Progress(stage=stage_name, done=done, total=total, unit=unit, loss=step.loss))
 
-    return Watch(on_step=on_step, say=warn, draft=Draft(folder=drafts / checkpoint_id, every_s=KEPT_EVERY_S))
+    return Watch(on_step=on_step, say=warn, draft=draft)
 
 
 def save(turn: Turn, trained: Trained, row: Checkpoint) -> None:
     """Publish a trained policy and the steps of its training, which then needs no draft."""
     turn.lake.publish("training_steps", row.checkpoint_id, [step_row(row, step) for step in trained.report.steps])
     turn.registry.save(row, trained.save)
-    shutil.rmtree(turn.home.drafts / row.checkpoint_id, ignore_errors=True)
+    shutil.rmtree(turn.home.drafts / row.run_id / row.checkpoint_id, ignore_errors=True)
     log(
         f"checkpoint {row.checkpoint_id}: {row.objective} on {row.num_examples:,} examples, {row.num_tokens:,} tokens "
         f"in {minutes(row.seconds)}, loss {row.loss:.3f}"

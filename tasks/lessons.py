@@ -8,6 +8,7 @@ import polars as pl
 from models.learning.examples import Attempt, Pair, Solution
 from models.learning.finetune import Lessons
 from models.learning.settings import CLONING, LearningSettings
+from models.policy.settings import PolicySettings
 from storage.lessons import Where, attempts, pairs
 from storage.picks import picked_set
 from storage.records import PreferencePair, make_id
@@ -24,7 +25,13 @@ class Found:
 
 
 def find_lessons(
-    turn: Turn, settings: LearningSettings, *, selection_id: str, parent_id: str, checkpoint_id: str
+    turn: Turn,
+    settings: LearningSettings,
+    policy: PolicySettings,
+    *,
+    selection_id: str,
+    parent_id: str,
+    checkpoint_id: str,
 ) -> Found:
     """What a retrain picked, else what is kept or was attempted in the newest rounds. Raises ValueError on nothing."""
     if settings.objective == CLONING:
@@ -33,14 +40,14 @@ def find_lessons(
     elif settings.objective == "dpo":
         rows = pairs(
             turn.warehouse,
-            where(turn, settings, selection_id),
+            where(turn, settings, policy, selection_id),
             margin=settings.pair_margin,
             max_pairs=settings.max_pairs,
         )
         found = keep_pairs(turn, rows, checkpoint_id)
         rows = rows.explode("checkpoint_ids").rename({"checkpoint_ids": "checkpoint_id"})
     else:
-        rows = attempts(turn.warehouse, where(turn, settings, selection_id))
+        rows = attempts(turn.warehouse, where(turn, settings, policy, selection_id))
         found = [Attempt(*row) for row in rows.drop("checkpoint_id").iter_rows()]
     if not found:
         raise ValueError(explain_nothing(turn, settings))
@@ -48,9 +55,15 @@ def find_lessons(
     return Found(lessons=found, stale_share=num_stale / rows.height)
 
 
-def where(turn: Turn, settings: LearningSettings, selection_id: str) -> Where:
+def where(turn: Turn, settings: LearningSettings, policy: PolicySettings, selection_id: str) -> Where:
     """Of which attempts."""
-    return Where(line=turn.line, round=turn.round, window=settings.window, selection_id=selection_id)
+    return Where(
+        line=turn.line,
+        round=turn.round,
+        window=settings.window,
+        longest=policy.max_new_tokens,
+        selection_id=selection_id,
+    )
 
 
 def solutions(turn: Turn, selection_id: str, settings: LearningSettings) -> pl.DataFrame:

@@ -27,6 +27,7 @@ class Rollouts:
 
     turn: Turn
     checkpoint_id: str
+    parent_id: str
     problems: Sequence[Problem]
     settings: LearningSettings
     search: SearchSettings
@@ -34,19 +35,26 @@ class Rollouts:
 
     @classmethod
     def of(
-        cls, turn: Turn, checkpoint_id: str, where: Where, settings: LearningSettings, search: SearchSettings,
+        cls,
+        turn: Turn,
+        checkpoint_id: str,
+        parent_id: str,
+        where: Where,
+        settings: LearningSettings,
+        search: SearchSettings,
         policy: PolicySettings,
-    ) -> "Rollouts":  # fmt: skip
+    ) -> "Rollouts":
         """Of problems that teach. Raises ValueError where there is none."""
         ids = mixed_problems(turn.warehouse, where)
         if not ids:
             raise ValueError(
                 f"{settings.objective} has no problem to sample in {turn.label}: none was solved by some attempts and "
-                "not by others. Take more rounds (learning.window), or easier problems."
+                "not by others. Take more rounds (learning.window), in a retrain attempts, or easier problems."
             )
         return cls(
             turn=turn,
             checkpoint_id=checkpoint_id,
+            parent_id=parent_id,
             problems=problems_by_id(turn.warehouse, ids),
             settings=settings,
             search=search,
@@ -55,9 +63,9 @@ class Rollouts:
 
     def __call__(self, step: int, engine: Engine) -> list[Attempt]:
         """The attempts of a step, from 1: those that are published, or new ones, which then are."""
-        version, key = f"{self.checkpoint_id}@{step}", f"{self.checkpoint_id}-{step:05d}"
+        key = f"{self.checkpoint_id}-{self.parent_id}-{step:05d}"
         if not self.turn.lake.has("trajectories", key):
-            self.turn.lake.publish("trajectories", key, self.sample(version, step, engine))
+            self.turn.lake.publish("trajectories", key, self.sample(step, engine))
         rows: list[Trajectory] = self.turn.lake.read("trajectories", key)
         prompts = {problem.problem_id: problem.prompt for problem in self.problems}
         return [
@@ -76,8 +84,9 @@ class Rollouts:
             if row.token_ids
         ]
 
-    def sample(self, version: str, step: int, engine: Engine) -> list[Trajectory]:
+    def sample(self, step: int, engine: Engine) -> list[Trajectory]:
         """A group of attempts at each of some problems, with the engine as it is."""
+        version = f"{self.checkpoint_id}@{step}"
         strategy = BestOfN(samples=self.settings.group, temperature=self.search.temperature)
         searcher = Searcher(
             turn=self.turn,
@@ -86,7 +95,7 @@ class Rollouts:
             strategy=strategy,
             guide_name="verifier",
             guide=None,
-            occasion=version,
+            occasion=f"{version} from {self.parent_id}",
         )
         searches = ((problem, strategy.search(searcher.task(problem, self.policy))) for problem in self.choose(step))
         for finished in drive(searches, engine):

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from models.learning.trainer import TrainingError
+from models.learning.memory import TrainingError
 from storage.home import HomeError
 from tasks.progress import StoppedError, tell
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -28,9 +29,11 @@ class TrainingState(NamedTuple):
 
 @dataclass(kw_only=True)
 class Draft:
-    """Where a training is kept: `Draft(folder=home.drafts / checkpoint_id, every_s=60)`."""
+    """Where a training is kept: `Draft(folder=home.drafts / checkpoint_id, origin=parent_id, every_s=60)`."""
 
     folder: Path
+    origin: str = ""
+    """Names the weights that it starts from."""
     every_s: float
     """At least; where keeping takes long it is done more seldom."""
     _due_at: float = field(init=False)
@@ -42,15 +45,24 @@ class Draft:
         """Whether it was kept too long ago."""
         return monotonic() >= self._due_at
 
-    def keep(self, state: TrainingState, fingerprint: str) -> None:
-        """Write it whole, in the place of what was kept before."""
+    def keep(self, state: TrainingState, fingerprint: str, say: Callable[[str], None]) -> None:
+        """Write it whole, in the place of what was kept before; where that cannot be done, say so, and no more."""
         started = monotonic()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = self.folder / f"{FILE}.{os.getpid()}"
-        save_file(state.tensors, aside, {"fingerprint": fingerprint, "done": json.dumps(state.done)})
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(self.folder / FILE)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            save_file(
+                state.tensors,
+                aside,
+                {"fingerprint": fingerprint, "origin": self.origin, "done": json.dumps(state.done)},
+            )
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(self.folder / FILE)
+        except (SafetensorError, OSError) as error:  # the training matters more
+            say(f"cannot keep the unfinished training in {self.folder}: {error}")
+            with suppress(OSError):
+                aside.unlink()
         self._due_at = monotonic() + max(self.every_s, MOST_OFTEN * (monotonic() - started))
 
     def load(self, fingerprint: str, say: Callable[[str], None]) -> TrainingState | None:
@@ -61,7 +73,7 @@ class Draft:
         try:
             with safe_open(path, framework="pt") as kept:
                 said = kept.metadata()
-                if said["fingerprint"] != fingerprint:
+                if (said["fingerprint"], said["origin"]) != (fingerprint, self.origin):
                     return None
                 tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
                 return TrainingState(tensors, json.loads(said["done"]))

@@ -51,6 +51,8 @@ class Attempt(NamedTuple):
 
 def from_solutions(tokenizer: PreTrainedTokenizerBase, solutions: Iterable[Solution]) -> list[Unit]:
     """Solutions as they were sampled, token for token."""
+    solutions = list(solutions)
+    are_alike = all(solution.weight == 1 for solution in solutions)
     return [
         (
             Example(
@@ -58,7 +60,7 @@ def from_solutions(tokenizer: PreTrainedTokenizerBase, solutions: Iterable[Solut
                 prompt_ids=encode_prompt(tokenizer, solution.prompt),
                 completion_ids=tuple(solution.token_ids),
                 share=solution.share,
-                advantages=() if solution.weight == 1 else (solution.weight,) * len(solution.token_ids),
+                advantages=() if are_alike else (solution.weight,) * len(solution.token_ids),
             ),
         )
         for solution in solutions

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from models.learning.batches import Unit, longest
 from models.learning.cloning import Cloning
 from models.learning.draft import Draft
 from models.learning.examples import Attempt, Pair, Solution, from_attempts, from_pairs, from_solutions, from_texts
+from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.objectives import GRADIENT_KINDS, open_objective
 from models.learning.on_policy import Sample, follow
@@ -21,8 +23,6 @@ from models.policy.settings import ScratchSettings
 
 Lessons = Sequence[Solution] | Sequence[Pair] | Sequence[Attempt]
 """What an objective learns from: cloning from solutions, dpo from pairs, policy gradients from attempts."""
-SCORED_AT_ONCE = 4
-"""Batches of the training that are scored at once, which keeps nothing for a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,7 @@ def finetune(
     objective = open_objective(settings, max_new_tokens)
     units = read(policy, lessons, settings, max_new_tokens)
     if objective.needs_old:
-        units = remember(policy, units, settings)
+        units = remember(policy, units, settings, watch.say)
     return _train(policy, units, objective, settings, seed, watch)
 
 
@@ -117,10 +117,11 @@ def read(policy: Policy, lessons: Lessons, settings: LearningSettings, max_new_t
     )
 
 
-def remember(policy: Policy, units: Sequence[Unit], settings: TrainingSettings) -> list[Unit]:
+def remember(policy: Policy, units: Sequence[Unit], settings: TrainingSettings, say: Say) -> list[Unit]:
     """The same with the log-probabilities of the policy before it learns."""
     examples = [example for unit in units for example in unit]
-    scored = iter(with_old(policy.model, examples, SCORED_AT_ONCE * settings.batch_tokens))
+    memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
+    scored = iter(memory.hold(partial(with_old, policy.model, examples)))
     return [tuple(next(scored) for _ in unit) for unit in units]
 
 

@@ -4,14 +4,17 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from time import monotonic
 
 from models.learning.batches import Unit, longest
 from models.learning.draft import Draft
 from models.learning.examples import Attempt
+from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
 from models.learning.settings import LearningSettings
-from models.learning.trainer import OnStep, Say, StepReport, Trainer, TrainingReport, training
+from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, training
 from models.policy.load import Policy
 from models.policy.protocol import Engine
 from models.policy.transformers_engine import TransformersEngine
@@ -43,27 +46,27 @@ def follow(
     engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows)
     reference = copy.deepcopy(policy.model) if settings.kl_weight else None
     trainer = Trainer(policy.model, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say)
+    memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
     fingerprint = hashlib.sha256(repr((settings, objective, seed)).encode()).hexdigest()
     if draft and (kept := draft.load(fingerprint, say)):
         trainer.restore(kept)
     while len(trainer.done) < settings.on_policy_steps:
         step = len(trainer.done) + 1
+        started = monotonic()
         units = [_sampled_now(unit) for unit in read(sample(step, engine))]
         if reference and units:
-            scored = with_old(reference, [example for (example,) in units], settings.batch_tokens)
+            examples = [example for (example,) in units]
+            scored = memory.hold(partial(with_old, reference, examples))
             units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
-        on_step(_learn(policy, trainer, units, settings, seed + step))
+        if units:
+            most = max(map(longest, units))
+            with training(policy.model, seed + step, num_scores=most * max(most, settings.batch_tokens)):
+                on_step(trainer.step(sorted(units, key=longest), since=started))
+        else:
+            on_step(trainer.skip(since=started))
         if draft and draft.is_due():
-            draft.keep(trainer.state(), fingerprint)
+            draft.keep(trainer.state(), fingerprint, say)
     return trainer.report()
-
-
-def _learn(policy: Policy, trainer: Trainer, units: list[Unit], settings: LearningSettings, seed: int) -> StepReport:
-    if not units:
-        return trainer.skip()
-    most = max(map(longest, units))
-    with training(policy.model, seed, num_scores=most * max(most, settings.batch_tokens)):
-        return trainer.step(sorted(units, key=longest))
 
 
 def _sampled_now(unit: Unit) -> Unit:

@@ -15,6 +15,8 @@ class TrainingSettings:
 
     when_not_finite: ClassVar[str] = "lower learning_rate, or look at those examples"
     """What to do about a loss that is not finite."""
+    when_no_memory: ClassVar[str] = "lower batch_tokens, or leave out long examples"
+    """What to do where the memory does not hold a batch."""
 
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 1e-3
     epochs: Annotated[float, "Passes over the examples; a part of one is allowed."] = 2.0
@@ -46,6 +48,7 @@ class LearningSettings(TrainingSettings):
     """How a round learns from what the filter kept."""
 
     when_not_finite: ClassVar[str] = "lower learning.learning_rate, or look at those trajectories in the warehouse"
+    when_no_memory: ClassVar[str] = "lower learning.forward_tokens, or policy.max_new_tokens where answers are as long"
 
     objective: Annotated[
         ObjectiveName,
@@ -134,6 +137,7 @@ class InitializationSettings(TrainingSettings):
     """How the first policy is made from demonstrations."""
 
     when_not_finite: ClassVar[str] = "lower initialization.learning_rate, or look at those demonstrations"
+    when_no_memory: ClassVar[str] = "lower initialization.forward_tokens, or leave out long demonstrations"
 
     demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 40_000
     behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1

@@ -5,7 +5,6 @@ policies are others' work. A non-finite loss or gradient stops it before the
 step that would have spoilt the weights.
 """
 
-import gc
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
 from models.learning.draft import Draft, TrainingState
+from models.learning.memory import Memory, TrainingError
 from models.learning.objective import Loss, Measured, Objective
 from models.learning.scoring import entropy, target_logits, target_logprobs
 from models.learning.settings import TrainingSettings
@@ -27,20 +27,10 @@ PLAIN_SCORES = 2**17
 
 Plain products keep every score of every layer, which in large batches is gigabytes.
 """
-MOST_HALVINGS = 1
-"""Times that a training short of memory goes on with half of what it takes at once."""
-
-
-class TrainingError(RuntimeError):
-    """A training that another try would end as well."""
 
 
 class NonFiniteLossError(TrainingError):
     """The loss or its gradient is NaN or infinite."""
-
-
-class NoMemoryError(TrainingError):
-    """The memory does not hold what is computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +99,7 @@ def train(
         for batch in plan[len(trainer.done) :]:
             on_step(trainer.step(batch))
             if draft and draft.is_due():
-                try:
-                    draft.keep(trainer.state(), fingerprint)
-                except OSError as error:  # the training matters more
-                    say(f"cannot keep the unfinished training in {draft.folder}: {error}")
+                draft.keep(trainer.state(), fingerprint, say)
     return trainer.report()
 
 
@@ -149,13 +136,11 @@ class Trainer:
         self._settings = settings
         self._num_steps = num_steps
         self._tokens_in_all = num_tokens
-        self._say = say
-        self._at_once = settings.forward_tokens or settings.batch_tokens
-        self._halvings = 0
+        self._memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
 
-    def step(self, units: Sequence[Unit]) -> StepReport:
-        """One step of the optimizer; the weights are untouched when anything is not finite."""
-        started = monotonic()
+    def step(self, units: Sequence[Unit], since: float | None = None) -> StepReport:
+        """One step of the optimizer, which began at `since`; the weights stay when anything is not finite."""
+        started = since or monotonic()
         tally = self._backward(units)
         loss = tally.loss / tally.size
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm).item()
@@ -171,9 +156,9 @@ class Trainer:
         self.optimizer.step()
         return self._note(loss, norm, rate, started, tally)
 
-    def skip(self) -> StepReport:
+    def skip(self, since: float) -> StepReport:
         """A step in which there was nothing to learn."""
-        return self._note(loss=0.0, norm=0.0, rate=0.0, started=monotonic(), tally=_Tally(size=1.0))
+        return self._note(loss=0.0, norm=0.0, rate=0.0, started=since, tally=_Tally(size=1.0))
 
     def report(self) -> TrainingReport:
         """What the steps came to."""
@@ -204,9 +189,10 @@ class Trainer:
             torch.cuda.set_rng_state(state.tensors["noise.cuda"], self.model.device)
         for name, weights in self.model.named_parameters():
             weights.copy_(state.tensors[f"weights.{name}"])
-            self.optimizer.state[weights] = {
-                key: state.tensors[f"{key}.{name}"].to(weights.device) for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            remembered = {key: state.tensors.get(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            known = {key: value.to(weights.device) for key, value in remembered.items() if value is not None}
+            if known:  # else it had no gradient yet
+                self.optimizer.state[weights] = known
         self.done = [StepReport(**step) for step in state.done]
 
     def _note(self, loss: float, norm: float, rate: float, started: float, tally: "_Tally") -> StepReport:
@@ -229,20 +215,19 @@ class Trainer:
 
     def _backward(self, units: Sequence[Unit]) -> "_Tally":
         """The gradient of a step, in as many parts as the memory wants, which change nothing of it."""
-        while True:
+        size = self._objective.size([example for unit in units for example in unit])
+
+        def compute(at_once: int) -> _Tally:
             self.optimizer.zero_grad(set_to_none=True)
-            tally = _Tally(size=self._objective.size([example for unit in units for example in unit]))
-            try:
-                for part in cut(units, self._at_once):
-                    batch = collate(part, self.model.device)
-                    loss = self._loss(batch)
-                    (loss.total / tally.size).backward()
-                    tally.add(loss, batch)
-                return tally
-            except RuntimeError as error:
-                self._make_do(error)
-            gc.collect()
-            torch.cuda.empty_cache()
+            tally = _Tally(size=size)
+            for part in cut(units, at_once):
+                batch = collate(part, self.model.device)
+                loss = self._loss(batch)
+                (loss.total / size).backward()
+                tally.add(loss, batch)
+            return tally
+
+        return self._memory.hold(compute)
 
     def _loss(self, batch: Batch) -> Loss:
         logits = target_logits(self.model, batch)
@@ -251,23 +236,6 @@ class Trainer:
             return loss
         mask = batch.mask
         return Loss(loss.total, {**loss.measured, "entropy": Measured((entropy(logits) * mask).sum(), mask.sum())})
-
-    def _make_do(self, error: RuntimeError) -> None:
-        """Half as much at once, where it is the memory that failed; raises where that does not help."""
-        if not _is_of_memory(error):
-            raise error
-        if self._halvings == MOST_HALVINGS:
-            raise NoMemoryError(
-                f"the memory does not hold {self._at_once:,} tokens at once: lower learning.forward_tokens further, "
-                f"or learning.batch_tokens"
-            ) from error
-        self._halvings += 1
-        self._at_once //= 2
-        self._say(f"out of memory: on with {self._at_once:,} tokens at once, which changes no step")
-
-
-def _is_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @dataclass(kw_only=True)

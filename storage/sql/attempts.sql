@@ -1,5 +1,6 @@
 -- What a policy gradient learns from: attempts at problems at which some were right and some wrong, with what was found below each of their steps.
 -- $line, $round, $window: of the line's newest rounds up to this one.
+-- $longest: tokens that an answer may have; a longer one was cut off and is wrong.
 -- $selection_id: where it has picks, of those instead.
 
 WITH RECURSIVE picked AS (
@@ -14,19 +15,20 @@ made AS (
     ANTI JOIN reserved USING (problem_id)
     WHERE line = $line
       AND len(token_ids) > 0
+      AND (stop_reason = 'end' OR num_tokens >= $longest)  -- others were cut off by a search's budget, not by the policy
       AND CASE
           WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
           ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round
       END
 ),
 mixed AS (
-    SELECT run_id, round, problem_id, strategy
+    SELECT run_id, round, problem_id, strategy, checkpoint_id
     FROM made
     GROUP BY ALL
     HAVING bool_or(solved) AND NOT bool_and(solved)
 ),
 learnt AS (
-    SELECT * FROM made SEMI JOIN mixed USING (run_id, round, problem_id, strategy)
+    SELECT * FROM made SEMI JOIN mixed USING (run_id, round, problem_id, strategy, checkpoint_id)
 ),
 path AS (  -- from the end of an answer up to the root of its tree
     SELECT
@@ -56,7 +58,7 @@ prompts AS (
 )
 SELECT
     trajectory_id,
-    concat_ws(' ', run_id, round, problem_id, strategy) AS attempts_at,
+    concat_ws(' ', run_id, round, problem_id, strategy, checkpoint_id) AS attempts_at,
     prompt,
     token_ids,
     logprobs,

@@ -1,5 +1,6 @@
 -- Pairs to learn preferences from: of two steps after the same prefix, the one below which more answers are right; of two answers, the right one.
 -- $line, $round, $window: from the line's newest rounds up to this one.
+-- $longest: tokens that an answer may have; a longer one was cut off and is wrong.
 -- $selection_id: where it has picks, from those instead.
 -- $margin: by how much the shares of right ends below two steps must differ.
 -- $max_pairs: most pairs of a problem, of each kind.
@@ -17,6 +18,7 @@ made AS (
     ANTI JOIN reserved USING (problem_id)
     WHERE line = $line
       AND len(token_ids) > 0
+      AND (stop_reason = 'end' OR num_tokens >= $longest)  -- others were cut off by a search's budget, not by the policy
       AND CASE
           WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
           ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round
@@ -97,7 +99,7 @@ answers AS (
         [good.checkpoint_id, bad.checkpoint_id] AS checkpoint_ids
     FROM ranked AS good  -- the wrong ones in turn, and with each the next of the right ones
     JOIN ranked AS bad USING (problem_id)
-    WHERE good.solved AND NOT bad.solved AND good.place = (bad.place - 1) % good.num_right_ones + 1
+    WHERE good.solved AND NOT bad.solved AND bad.place <= 2 * $max_pairs AND good.place = (bad.place - 1) % good.num_right_ones + 1
 ),
 prompts AS (
     SELECT problem_id, min(prompt) AS prompt FROM problems GROUP BY problem_id

@@ -2,7 +2,7 @@
 -- $line, $run_id, $round: the round.
 
 WITH attempts AS (
-    SELECT * FROM trajectories WHERE run_id = $run_id AND round = $round
+    SELECT * FROM trajectories WHERE run_id = $run_id AND round = $round AND shard >= 0
 ),
 by_problem AS (
     SELECT problem_id, bool_or(solved) AS is_solved FROM attempts GROUP BY problem_id

@@ -13,7 +13,7 @@ WITH pool AS (
 tallies AS (
     SELECT round, problem_id, count_if(solved) AS solved, count_if(NOT solved) AS failed
     FROM trajectories
-    WHERE line = $line AND round < $round
+    WHERE line = $line AND round < $round AND shard >= 0  -- by champions, not by what a training came through
     GROUP BY round, problem_id
 ),
 changes AS (  -- of champion; those of a round come after its search

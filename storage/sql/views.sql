@@ -80,6 +80,7 @@ WITH attempted AS (
         bool_or(solved AND sample = 0) AS first_solved,
         sum(num_tokens)::BIGINT AS num_tokens
     FROM trajectories
+    WHERE shard >= 0  -- what a training sampled for itself is no search
     GROUP BY ALL
 ),
 families AS (

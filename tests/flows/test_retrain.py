@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.config import Config, ConfigError
+from flows.config import Config, ConfigError, amend
 from flows.forms import RetrainForm
 from flows.retrain import amend_learning
 from flows.schedule import ServeSettings
@@ -53,7 +53,8 @@ def test_a_retrain_may_learn_from_right_and_wrong(wheel: Wheel, objective: str) 
 
 def test_right_answers_alone_teach_no_preference(wheel: Wheel) -> None:
     said = wheel("retrain", "kept", "--set", "learning.objective=dpo", status=1).stderr
-    assert "dpo has nothing to learn from in retrain: no problem there has both right and wrong attempts" in said
+    assert "the selection names right answers alone, and dpo learns from right and wrong ones" in said
+    assert wheel.ask("SELECT count(*) AS n FROM runs WHERE kind = 'retrain'") == [{"n": 0}]
 
 
 def test_what_cannot_be_retrained_is_refused_and_leaves_nothing(wheel: Wheel) -> None:
@@ -83,13 +84,14 @@ def test_a_retrain_obeys_learning_and_not_what_made_its_trajectories() -> None:
 
 
 def test_a_form_changes_only_what_was_filled_in() -> None:
-    assert RetrainForm().sets() == []
+    assert RetrainForm().sets("cloning") == []
     filled = RetrainForm(epochs=3, learning_rate=1e-4, start="initial")
-    assert filled.sets() == ["learning.epochs=3.0", "learning.learning_rate=0.0001", "learning.start=initial"]
-    assert amend_learning(Config(), filled.sets()).learning.learning_rate == 1e-4
-    preferring = RetrainForm(objective="dpo", epochs=2).sets()
+    assert filled.sets("cloning") == ["learning.epochs=3.0", "learning.learning_rate=0.0001", "learning.start=initial"]
+    assert amend_learning(Config(), filled.sets("cloning")).learning.learning_rate == 1e-4
+    preferring = RetrainForm(objective="dpo", epochs=2).sets("cloning")
     assert preferring == ["learning.objective=dpo", "learning.refining_epochs=2.0"]
     assert amend_learning(Config(), preferring).learning.refined().epochs == 2
+    assert RetrainForm(epochs=2).sets("grpo") == ["learning.refining_epochs=2.0"]
 
 
 def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
@@ -97,6 +99,11 @@ def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
     assert amend_learning(before, ["learning.objective=grpo"]).learning.objective == "grpo"
     with pytest.raises(ConfigError, match=r"learning\.beta would do nothing: learning\.objective is"):
         amend_learning(before, ["learning.beta=0.2"])
+    warming = amend(Config(), ["learning.objective=dpo", "learning.warm_up_rounds=3"])
+    with pytest.raises(ConfigError, match=r"learning\.epochs would do nothing: learning\.objective is"):
+        amend_learning(warming, ["learning.epochs=2"])
+    with pytest.raises(ConfigError, match=r"learning\.window would do nothing in a retrain, which is told"):
+        amend_learning(warming, ["learning.window=2"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from storage.lake import Lake
 from storage.lessons import Where, attempts, pairs
 from storage.warehouse import Warehouse
 
-NEWEST = Where(line="main", round=3, window=1)
+NEWEST = Where(line="main", round=3, window=1, longest=9)
 ANSWERS = {"t1": ([1, 2, 3], True), "t2": ([1, 2, 4], True), "t3": ([1, 2, 5], False), "t4": ([6, 7], False)}
 PLACE = {"line": "main", "run_id": "r", "round": 3, "problem_id": "p", "strategy": "mcts"}
 
@@ -50,7 +50,13 @@ def tree(lake: Lake, sample: Any) -> Lake:
 
 
 def trajectory(sample: Any, name: str, token_ids: list[int], solved: bool, **fields: Any) -> Any:
-    usual = {"text": f"answer {name * 4}", "text_digest": name, "checkpoint_id": "c3", "temperature": 0.7}
+    usual = {
+        "text": f"answer {name * 4}",
+        "text_digest": name,
+        "checkpoint_id": "c3",
+        "stop_reason": "end",
+        "temperature": 0.7,
+    }
     return sample(
         "trajectories",
         trajectory_id=name,
@@ -133,6 +139,20 @@ def test_nothing_is_learnt_from_attempts_that_are_all_alike(lake: Lake, sample: 
     assert attempts(Warehouse(lake.home), NEWEST).is_empty() and make_pairs(lake).is_empty()
 
 
+def test_answers_that_a_budget_cut_off_are_neither_right_nor_wrong(tree: Lake, sample: Any) -> None:
+    cut = trajectory(sample, "cut", [1, 2], False, stop_reason="length", num_tokens=2)
+    too_long = trajectory(sample, "long", [8] * 9, False, stop_reason="length", num_tokens=9)
+    tree.publish("trajectories", "more", [cut, too_long])
+    learnt = set(attempts(Warehouse(tree.home), NEWEST)["trajectory_id"])
+    assert learnt == {*ANSWERS, "long"}
+    assert {row[1] for row in sides(make_pairs(tree), "answers")} == {"t3", "t4", "long"}
+
+
+def test_attempts_of_two_policies_are_not_compared(tree: Lake, sample: Any) -> None:
+    tree.publish("trajectories", "later", [trajectory(sample, "later", [9], True, checkpoint_id="k@1")])
+    assert set(attempts(Warehouse(tree.home), NEWEST)["trajectory_id"]) == set(ANSWERS)
+
+
 def test_older_rounds_other_lines_and_reserved_problems_are_left_out(tree: Lake, sample: Any) -> None:
     others = [
         trajectory(sample, "old right", [1], True, round=2),
@@ -145,14 +165,14 @@ def test_older_rounds_other_lines_and_reserved_problems_are_left_out(tree: Lake,
     tree.publish("problems", "b", [sample("problems", problem_id="b", split="benchmark", prompt="b>")])
     tree.publish("trajectories", "others", others)
     newest = attempts(Warehouse(tree.home), NEWEST)["trajectory_id"].to_list()
-    both = attempts(Warehouse(tree.home), Where(line="main", round=3, window=2))["trajectory_id"].to_list()
+    both = attempts(Warehouse(tree.home), Where(line="main", round=3, window=2, longest=9))["trajectory_id"].to_list()
     assert set(newest) == set(ANSWERS) and set(both) == {*ANSWERS, "old right", "old wrong"}
-    assert len(sides(make_pairs(tree, Where(line="main", round=3, window=2)), "answers")) == 3
+    assert len(sides(make_pairs(tree, Where(line="main", round=3, window=2, longest=9)), "answers")) == 3
 
 
 def test_a_retrains_picks_take_the_place_of_the_newest_rounds(tree: Lake, sample: Any) -> None:
     picks = [sample("picks", selection_id="s", trajectory_id=name) for name in ("t1", "t4")]
     tree.publish("picks", "s", picks)
-    where = Where(line="main", round=9, window=1, selection_id="s")
+    where = Where(line="main", round=9, window=1, longest=9, selection_id="s")
     assert attempts(Warehouse(tree.home), where)["trajectory_id"].to_list() == ["t1", "t4"]
     assert [row[:2] for row in sides(make_pairs(tree, where), "answers")] == [("t1", "t4")]

@@ -59,7 +59,16 @@ def test_what_is_no_weight_is_refused(home: Home, weight: str, fault: str) -> No
 
 def test_wrong_answers_may_be_named_for_an_objective_that_learns_from_them(home: Home) -> None:
     query = "SELECT trajectory_id FROM trajectories WHERE problem_id = 'train' AND line = 'main'"
-    assert len(pick(Warehouse(home), line=LINE, query=query, with_wrong=True)) == 2
+    assert len(pick(Warehouse(home), line=LINE, query=query, objective="grpo")) == 2
+    with pytest.raises(QueryError, match="names right answers alone, and grpo learns from right and wrong ones"):
+        pick(Warehouse(home), line=LINE, query=f"{query} AND solved", objective="grpo")
+    with pytest.raises(QueryError, match="a column weight is for cloning, and dpo would not look at it"):
+        pick(
+            Warehouse(home),
+            line=LINE,
+            query=query.replace("trajectory_id", "trajectory_id, 2 AS weight", 1),
+            objective="dpo",
+        )
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_a_person_may_read(warehouse: Warehouse, sql: str) -> None:
         ("SELECT runid FROM runs", 'Referenced column "runid" not found'),
         ("SELEC 1", "syntax error"),
         ("SELECT $name", "Values were not provided for the following parameters: name"),
-        ("SELECT INTERVAL 1 DAY", "cast that column to VARCHAR"),
+        ("SELECT [INTERVAL 1 DAY] AS spans", "the column spans holds intervals within list.*cast them to VARCHAR"),
     ],
 )
 def test_a_person_may_do_nothing_else(lake: Lake, warehouse: Warehouse, sql: str, message: str) -> None:
@@ -239,6 +239,11 @@ def test_a_person_may_do_nothing_else(lake: Lake, warehouse: Warehouse, sql: str
     with pytest.raises(QueryError, match=message):
         warehouse.ask(sql.replace("{lake}", str(lake.home.lake)))
     assert sorted(lake.home.root.rglob("*")) == before
+
+
+def test_intervals_are_told_in_words(warehouse: Warehouse) -> None:
+    sql = "SELECT TIMESTAMP '2026-01-02 03:00' - TIMESTAMP '2026-01-01', INTERVAL 14 MONTHS, NULL::INTERVAL"
+    assert warehouse.ask(sql).row(0) == ("1 day, 3:00:00", "14 months, 0:00:00", None)
 
 
 def test_an_endless_query_is_stopped(warehouse: Warehouse) -> None:

@@ -1,5 +1,5 @@
 -- Has a benchmark or final problem ever been trained on?
--- Every number must be 0. `same_question` counts train problems that ask word for word what a reserved one asks.
+-- Every number must be 0. What policy gradients learn from is among what was `searched`. `same_question` counts train problems that ask word for word what a reserved one asks.
 WITH reserved AS (
     SELECT DISTINCT problem_id, question FROM problems WHERE split IN ('benchmark', 'final')
 ),
@@ -10,6 +10,8 @@ trained AS (
         SELECT trajectory_id FROM selections WHERE kept
         UNION
         SELECT trajectory_id FROM picks
+        UNION
+        SELECT unnest([chosen_id, rejected_id]) FROM pairs
     ) AS chosen USING (trajectory_id)
 )
 SELECT

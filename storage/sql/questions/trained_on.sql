@@ -1,5 +1,6 @@
 -- Which problems was the champion trained on most, and with what?
--- What was picked for it in a retrain, else what the filter kept up to its round; few problems with many trajectories
+-- What was picked for it in a retrain, else what its objective learnt from: what the filter kept up to its round, pairs,
+-- or attempts (of which a gradient leaves out those at problems at which all were right or all wrong); few problems with many trajectories
 -- are learnt by heart.
 WITH champion AS (
     SELECT checkpoints.*
@@ -18,7 +19,22 @@ picked AS (
 chosen AS (
     SELECT trajectory_id FROM picked
     UNION
-    SELECT trajectory_id FROM decided WHERE kept AND NOT EXISTS (FROM picked)
+    SELECT trajectory_id FROM decided, champion WHERE kept AND objective = 'cloning' AND NOT EXISTS (FROM picked)
+    UNION
+    SELECT unnest([chosen_id, rejected_id]) FROM pairs JOIN champion USING (checkpoint_id)
+    UNION
+    SELECT trajectory_id
+    FROM trajectories
+    JOIN champion ON starts_with(trajectories.checkpoint_id, champion.checkpoint_id || '@')
+    UNION
+    SELECT trajectory_id
+    FROM trajectories
+    JOIN champion ON champion.line = trajectories.line AND shard >= 0
+    WHERE objective IN ('reinforce', 'grpo', 'dr_grpo', 'dapo')
+      AND (settings ->> 'on_policy_steps')::INTEGER = 0
+      AND trajectories.round > champion.round - (settings ->> 'window')::INTEGER
+      AND trajectories.round <= champion.round
+      AND NOT EXISTS (FROM picked)
 )
 SELECT
     any_value(problems.question) AS question,

@@ -17,7 +17,7 @@ def test_solutions_are_learnt_token_for_token_as_sampled() -> None:
     ended = Solution(name="t1", prompt="12>", token_ids=[4, 5, 1], share=0.8, weight=1.0)
     cut_off = Solution(name="t2", prompt="2>", token_ids=[3, 3], share=1.0, weight=0.5)
     assert from_solutions(TOKENIZER, [ended, cut_off]) == [
-        (Example(name="t1", prompt_ids=(3, 4, 6), completion_ids=(4, 5, 1), share=0.8),),
+        (Example(name="t1", prompt_ids=(3, 4, 6), completion_ids=(4, 5, 1), share=0.8, advantages=(1.0, 1.0, 1.0)),),
         (Example(name="t2", prompt_ids=(4, 6), completion_ids=(3, 3), advantages=(0.5, 0.5)),),
     ]
 

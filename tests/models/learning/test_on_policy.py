@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,6 +89,22 @@ def test_a_step_without_anything_to_learn_changes_nothing(parent: Path) -> None:
 
     trained = finetune_on_policy(parent, alike, SETTINGS, seed=0, device="cpu", max_new_tokens=1, max_rows=64)
     assert trained.num_examples == 0 and all(step.loss == step.num_tokens == 0 for step in trained.report.steps)
+
+
+def test_broken_off_before_it_learnt_anything_it_goes_on(parent: Path, tmp_path: Path) -> None:
+    def late(step: int, engine: Engine) -> Sequence[Attempt]:
+        return [attempt._replace(solved=attempt.solved and step > 2) for attempt in sample(step, engine)]
+
+    def break_off(step: StepReport) -> None:
+        if step.step == 2:
+            raise KeyboardInterrupt
+
+    draft = Draft(folder=tmp_path / "draft", every_s=0.0)
+    options: dict[str, Any] = {"seed": 0, "device": "cpu", "max_new_tokens": 1, "max_rows": 64}
+    with pytest.raises(KeyboardInterrupt):
+        finetune_on_policy(parent, late, SETTINGS, watch=Watch(on_step=break_off, draft=draft), **options)
+    trained = finetune_on_policy(parent, late, SETTINGS, watch=Watch(draft=draft), **options)
+    assert len(trained.report.steps) == SETTINGS.on_policy_steps and trained.num_examples > 0
 
 
 def test_broken_off_it_goes_on_to_the_same_weights(parent: Path, tmp_path: Path) -> None:

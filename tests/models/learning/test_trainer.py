@@ -11,10 +11,11 @@ from models.learning import trainer
 from models.learning.batches import Batch, Example, collate, plan_batches
 from models.learning.cloning import Cloning
 from models.learning.draft import FILE, Draft
+from models.learning.memory import NoMemoryError
 from models.learning.objective import Loss
 from models.learning.scoring import target_logits, target_logprobs
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
-from models.learning.trainer import NoMemoryError, NonFiniteLossError, StepReport, train
+from models.learning.trainer import NonFiniteLossError, StepReport, train
 from tests.models.learning.test_batches import CPU, UNITS, example, settings
 
 
@@ -269,7 +270,7 @@ def test_short_of_memory_it_takes_less_at_once_and_says_so() -> None:
 def test_where_that_is_not_enough_it_says_what_to_lower() -> None:
     model = tiny()
     before = weights_of(model)
-    with pytest.raises(NoMemoryError, match=r"does not hold 32 tokens at once: lower learning\.forward_tokens"):
+    with pytest.raises(NoMemoryError, match=r"does not hold 32 tokens at once: lower batch_tokens"):
         train(model, UNITS, Greedy(1), settings(), seed=0)
     assert are_equal(weights_of(model), before)
 
@@ -307,11 +308,12 @@ def test_broken_off_it_goes_on_to_the_same_weights(tmp_path: Path, broken_off_af
     assert are_equal(weights_of(whole), weights_of(resumed))
 
 
-def test_another_training_does_not_go_on_from_a_draft(tmp_path: Path) -> None:
-    draft = Draft(folder=tmp_path, every_s=0)
+@pytest.mark.parametrize(("seed", "origin"), [(1, "champion"), (0, "another")])
+def test_another_training_does_not_go_on_from_a_draft(tmp_path: Path, seed: int, origin: str) -> None:
+    draft, other = (Draft(folder=tmp_path, origin=name, every_s=0) for name in ("champion", origin))
     train(tiny(), UNITS, Cloning(), settings(), seed=0, draft=draft)
     steps: list[int] = []
-    train(tiny(), UNITS, Cloning(), settings(), seed=1, on_step=lambda step: steps.append(step.step), draft=draft)
+    train(tiny(), UNITS, Cloning(), settings(), seed=seed, on_step=lambda step: steps.append(step.step), draft=other)
     assert steps[0] == 1
 
 

@@ -1,0 +1,50 @@
+"""What does not fit the memory is computed in halves, once, and that is said."""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+MOST_HALVINGS = 1
+"""Times that work short of memory goes on with half of what it takes at once."""
+
+
+class TrainingError(RuntimeError):
+    """A training that another try would end as well."""
+
+
+class NoMemoryError(TrainingError):
+    """The memory does not hold what is computed at once."""
+
+
+class Memory:
+    """How many tokens are computed at once: `Memory(8192, say, "lower …").hold(work)`."""
+
+    def __init__(self, at_once: int, say: Callable[[str], None], advice: str) -> None:
+        self.at_once = at_once
+        self._say = say
+        self._advice = advice
+        self._halvings = 0
+
+    def hold(self, work: Callable[[int], T]) -> T:
+        """What work gives, told how many tokens to take at once; it is done anew where that was too much."""
+        while True:
+            try:
+                return work(self.at_once)
+            except RuntimeError as error:
+                self._make_do(error)
+            gc.collect()  # the frames that held the tensors are gone by now
+            torch.cuda.empty_cache()
+
+    def _make_do(self, error: RuntimeError) -> None:
+        """Half as much at once, where it is the memory that failed; raises where that does not help."""
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise error
+        if self._halvings == MOST_HALVINGS:
+            raise NoMemoryError(f"the memory does not hold {self.at_once:,} tokens at once: {self._advice}") from error
+        self._halvings += 1
+        self.at_once = max(1, self.at_once // 2)
+        self._say(f"out of memory: on with {self.at_once:,} tokens at once, which changes no step")
