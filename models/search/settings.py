@@ -19,7 +19,7 @@ class SearchSettings:
     """How rounds search: `SearchSettings(strategy="best_of_n", samples=8)`."""
 
     strategy: Annotated[Literal["best_of_n", "mcts", "beam", "dvts"], "How a problem is searched."] = "best_of_n"
-    temperature: Annotated[float, "Sampling temperature of the attempts, or of a tree's steps."] = 0.7
+    temperature: Annotated[float, "Sampling temperature of the attempts, or of a tree's steps."] = 0.85
     enough: Annotated[int, "Right attempts that end a problem's search (best_of_n looks every 4); 0: none do."] = 4
     samples: Annotated[int, "best_of_n: most attempts at a problem in a round."] = 16
     tokens: Annotated[int, "Trees: most tokens generated for a problem, duplicates and all."] = 600
