@@ -18,7 +18,8 @@ from flows.stages import Stages
 from models.learning.settings import LearningSettings
 from models.learning.trainer import NonFiniteLossError
 from storage.home import DiskFullError, Home
-from tasks.finetune import read_solutions, train
+from tasks.finetune import train
+from tasks.lessons import find_lessons
 from tasks.promote import promote
 from tasks.turn import Turn
 from tests.flows.conftest import Wheel, wait_until_gone
@@ -134,7 +135,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_leaves_the_champion(wheel
     champion, known = turn.registry.champion(turn.line), turn.lake.keys("checkpoints")
     last = Turn(root=turn.root, line=turn.line, run_id="another", round=3, seed=0)
     with pytest.raises(NonFiniteLossError, match=r"in the batch of \d+ examples that begins [0-9a-f]{20}, "):
-        train.fn(last, champion, "selection", LearningSettings(weight_decay=1e38), "cpu")
+        train.fn(last, champion, "selection", LearningSettings(weight_decay=1e38), Config().policy, Config().search)
     assert (turn.registry.champion(turn.line), turn.lake.keys("checkpoints")) == (champion, known)
     assert list(turn.home.tmp.iterdir()) == []
 
@@ -143,7 +144,9 @@ def test_nothing_kept_for_training_says_where_to_look(wheel: Wheel) -> None:
     turn = last_turn(wheel)
     other = Turn(root=turn.root, line="another", run_id="another", round=1, seed=0)
     with pytest.raises(ValueError, match="nothing was kept for training in round 1: `flywheel sql") as error:
-        read_solutions(other, "none", LearningSettings())
+        find_lessons(
+            other, LearningSettings(), Config().policy, selection_id="none", parent_id="none", checkpoint_id="none"
+        )
     assert "Search harder (search.samples), or take easier problems." in str(error.value)
 
 
