@@ -95,7 +95,7 @@ def test_a_form_changes_only_what_was_filled_in() -> None:
 
 
 def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
-    before = amend_learning(Config(), ["learning.fade=0.3"])
+    before = amend(Config(), ["learning.fade=0.3"])
     assert amend_learning(before, ["learning.objective=grpo"]).learning.objective == "grpo"
     with pytest.raises(ConfigError, match=r"learning\.beta would do nothing: learning\.objective is"):
         amend_learning(before, ["learning.beta=0.2"])
