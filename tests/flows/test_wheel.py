@@ -40,7 +40,7 @@ LINES = [
 ]  # fmt: skip
 LOGGED = [
     "start · reserve: reserved problems: … benchmark, … final, … development",
-    "start · initialize: checkpoint …: … examples, … tokens in … seconds, loss …",
+    "start · initialize: checkpoint …: initialization on … examples, … tokens in … seconds, loss …",
     "start · … on benchmark: benchmark: … (… % … to … … problems), … tokens in … seconds",
     "start · promote: initial: the initial policy",
     "start · report: … problems, …% of them solved, … attempts; … train, … tokens in … seconds",
@@ -48,7 +48,7 @@ LOGGED = [
     "round … · sample: … problems, … of them new",
     "round … · search … of …: shard …: … of … problems solved, … attempts, … tokens in … seconds",
     "round … · filter: … new or changed decisions, … of them to keep",
-    "round … · finetune: checkpoint …: … examples, … tokens in … seconds, loss …",
+    "round … · finetune: checkpoint …: cloning on … examples, … tokens in … seconds, loss …",
     "round … · promote: promoted: solved … the champion did not and missed … it did (p = … < …)",
 ]
 

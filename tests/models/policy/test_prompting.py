@@ -36,9 +36,9 @@ def test_sampling_and_training_see_the_same_tokens(policy: Policy) -> None:
         engine = TransformersEngine(policy.model, tokenizer)
         engine.add(0, Request(prompt="4 26>15;", max_new_tokens=3))
         ((_, answer),) = engine.step()
-        solution = Solution(name="t1", prompt="4 26>15;", token_ids=answer.token_ids, share=0.5)
-        (example,) = from_solutions(tokenizer, [solution])
-        (demonstration,) = from_texts(tokenizer, [("4 26>15;", "1")])
+        solution = Solution(name="t1", prompt="4 26>15;", token_ids=answer.token_ids, share=0.5, weight=1.0)
+        ((example,),) = from_solutions(tokenizer, [solution])
+        ((demonstration,),) = from_texts(tokenizer, [("4 26>15;", "1")])
         assert example.prompt_ids == demonstration.prompt_ids == encode_prompt(tokenizer, "4 26>15;")
         assert len(example.prompt_ids) == answer.prompt_tokens
         assert example.completion_ids == tuple(answer.token_ids)

@@ -20,13 +20,13 @@ def test_the_settings_open_their_strategy() -> None:
     assert open_strategy(settings) == BestOfN(samples=8, temperature=0.5, enough=3)
     settings = SearchSettings(strategy="mcts", tokens=300, boundary="\n\n", exploration=2.0, widening=0.3, enough=3)
     assert open_strategy(settings) == MCTS(
-        budget=Budget(tokens=300), boundary="\n\n", temperature=0.7, exploration=2.0, widening=0.3, enough=3
+        budget=Budget(tokens=300), boundary="\n\n", temperature=0.85, exploration=2.0, widening=0.3, enough=3
     )
     settings = SearchSettings(strategy="dvts", tokens=300, boundary=20, width=8, expansion=2, rollouts=3)
     assert open_strategy(settings) == Beam(
         budget=Budget(tokens=300),
         boundary=20,
-        temperature=0.7,
+        temperature=0.85,
         width=8,
         expansion=2,
         rollouts=3,
