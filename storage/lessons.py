@@ -1,6 +1,6 @@
 """What objectives other than cloning learn from: attempts, right and wrong, and pairs of them. SQL makes both."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -28,22 +28,12 @@ def attempts(warehouse: Warehouse, where: Where) -> pl.DataFrame:
     Columns trajectory_id, attempts_at (equal for those at one problem in one search), prompt, token_ids, logprobs,
     temperature, solved, step_values and lengths (of its steps in a tree, else null) and checkpoint_id.
     """
-    return warehouse.named(
-        "attempts",
-        line=where.line,
-        round=where.round,
-        window=where.window,
-        longest=where.longest,
-        selection_id=where.selection_id,
-    )
+    return warehouse.named("attempts", **asdict(where))
 
 
 def mixed_problems(warehouse: Warehouse, where: Where) -> list[str]:
     """Ids of the problems at which some attempts were right and some wrong, sorted."""
-    found = warehouse.named(
-        "mixed_problems", line=where.line, round=where.round, window=where.window, selection_id=where.selection_id
-    )
-    return found["problem_id"].to_list()
+    return warehouse.named("mixed_problems", **asdict(where))["problem_id"].to_list()
 
 
 def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) -> pl.DataFrame:
@@ -52,14 +42,4 @@ def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) 
     Columns kind (steps or answers), problem_id, chosen_id and rejected_id (trajectories), prefix, chosen and rejected
     (texts), prefix_tokens, chosen_tokens, rejected_tokens, margin, checkpoint_ids and prompt.
     """
-    return warehouse.named(
-        "pairs",
-        line=where.line,
-        round=where.round,
-        window=where.window,
-        longest=where.longest,
-        selection_id=where.selection_id,
-        margin=margin,
-        max_pairs=max_pairs,
-        alike=ALIKE,
-    )
+    return warehouse.named("pairs", **asdict(where), margin=margin, max_pairs=max_pairs, alike=ALIKE)

@@ -105,9 +105,12 @@ class Rollouts:
 
     def choose(self, step: int) -> list[Problem]:
         """Some problems a step: each once before any comes again, in an order of its own each time."""
-        num, chosen = min(self.settings.group_problems, len(self.problems)), list[Problem]()
-        for place in range((step - 1) * num, step * num):
-            lap, index = divmod(place, len(self.problems))
-            order = random.Random(make_seed("rollouts", self.turn.seed, self.checkpoint_id, lap))
-            chosen.append(self.problems[order.sample(range(len(self.problems)), len(self.problems))[index]])
-        return list(dict.fromkeys(chosen))
+        num = min(self.settings.group_problems, len(self.problems))
+        lap, first = divmod((step - 1) * num, len(self.problems))
+        two_laps = [problem for number in (lap, lap + 1) for problem in self.shuffled(number)]
+        return list(dict.fromkeys(two_laps[first : first + num]))
+
+    def shuffled(self, lap: int) -> list[Problem]:
+        """All problems, in the order of a lap."""
+        rng = random.Random(make_seed("rollouts", self.turn.seed, self.checkpoint_id, lap))
+        return rng.sample(self.problems, len(self.problems))

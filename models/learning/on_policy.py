@@ -1,7 +1,6 @@
 """A policy gradient on policy: sample with the weights at hand, learn a step, and again."""
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
 from models.learning.settings import LearningSettings
-from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, training
+from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, fingerprint, training
 from models.policy.load import Policy
 from models.policy.protocol import Engine
 from models.policy.transformers_engine import TransformersEngine
@@ -47,8 +46,8 @@ def follow(
     reference = copy.deepcopy(policy.model) if settings.kl_weight else None
     trainer = Trainer(policy.model, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say)
     memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
-    fingerprint = hashlib.sha256(repr((settings, objective, seed)).encode()).hexdigest()
-    if draft and (kept := draft.load(fingerprint, say)):
+    identity = fingerprint(settings, objective, seed)
+    if draft and (kept := draft.load(identity, say)):
         trainer.restore(kept)
     while len(trainer.done) < settings.on_policy_steps:
         step = len(trainer.done) + 1
@@ -65,7 +64,7 @@ def follow(
         else:
             on_step(trainer.skip(since=started))
         if draft and draft.is_due():
-            draft.keep(trainer.state(), fingerprint, say)
+            draft.keep(trainer.state(), identity, say)
     return trainer.report()
 
 

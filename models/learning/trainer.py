@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from time import monotonic
 
 import torch
@@ -93,20 +93,21 @@ def train(
     most = max(map(longest, units))
     with training(model, seed, num_scores=most * max(most, settings.batch_tokens)):
         trainer = Trainer(model, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
-        fingerprint = _fingerprint(plan, objective, settings, seed)
-        if draft and (kept := draft.load(fingerprint, say)):
+        names = [[example.name for unit in batch for example in unit] for batch in plan]
+        identity = fingerprint(names, objective, settings, seed)
+        if draft and (kept := draft.load(identity, say)):
             trainer.restore(kept)
         for batch in plan[len(trainer.done) :]:
             on_step(trainer.step(batch))
             if draft and draft.is_due():
-                draft.keep(trainer.state(), fingerprint, say)
+                draft.keep(trainer.state(), identity, say)
     return trainer.report()
 
 
-def _fingerprint(plan: Sequence[Sequence[Unit]], objective: Objective, settings: TrainingSettings, seed: int) -> str:
-    """The same for the same training."""
-    names = [[example.name for unit in batch for example in unit] for batch in plan]
-    return hashlib.sha256(repr((names, objective, settings, seed)).encode()).hexdigest()
+def fingerprint(*parts: object) -> str:
+    """The same for the same training, by a version that reports the same of it."""
+    reported = [field.name for field in fields(StepReport)]
+    return hashlib.sha256(repr((reported, parts)).encode()).hexdigest()
 
 
 class Trainer:
