@@ -14,10 +14,8 @@ attempts are charged up to that step alone. `--problems N` and `--seeds N` chang
 """
 
 import argparse
-import hashlib
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,14 +26,12 @@ from typing import Any, NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.policies import make_policy
 from benchmarks.result import conclude
 from models.evaluation.metrics import wilson_interval
-from models.learning.finetune import Watch, build_from_scratch
 from models.learning.settings import InitializationSettings
-from models.learning.trainer import StepReport
 from models.policy.load import Policy
 from models.policy.protocol import Completion, Request
-from models.policy.settings import ScratchSettings
 from models.policy.transformers_engine import TransformersEngine
 from models.reward.guidance import Rules, keeps_rules
 from models.reward.outcome import judge_completions
@@ -46,7 +42,6 @@ from models.search.driver import drive
 from models.search.mcts import MCTS
 from models.search.protocol import Found, Search, Strategy, Task, complete, value
 from storage.countdown import CountdownProblems
-from storage.demonstrations import CHARACTERS, countdown_demonstrations
 from storage.records import Problem, make_seed
 from storage.sources.countdown import CountdownMaker
 
@@ -152,25 +147,6 @@ class Curve(NamedTuple):
         """Solved share at each budget, of these problems."""
         rows = self.solved if chosen is None else [self.solved[index] for index in chosen]
         return [sum(column) / (len(rows) * self.num_seeds) for column in zip(*rows, strict=True)]
-
-
-def make_policy(settings: InitializationSettings) -> Policy:
-    """A small Llama from goal-blind 4-number walks, as `flywheel run` makes its first."""
-    walks = countdown_demonstrations(GAME, seed=0, behaviour_share=settings.behaviour_share)
-    texts = [(walk.prompt, walk.completion) for walk in islice(walks, settings.demonstrations)]
-    started = monotonic()
-
-    def tell(step: StepReport) -> None:
-        told = f"policy: {step.tokens_done:,} of {step.tokens_in_all:,} tokens, loss {step.loss:.3f}"
-        print(f"\r{told}", end="", flush=True)
-
-    watch = Watch(on_step=tell)
-    trained = build_from_scratch(texts, CHARACTERS, settings, ScratchSettings(), seed=0, device="cpu", watch=watch)
-    with tempfile.TemporaryDirectory() as folder:
-        trained.save(Path(folder))
-        digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]
-    print(f"\npolicy: seed 0, digest {digest}, {monotonic() - started:.0f} s")
-    return trained.policy
 
 
 def problems(number: int, *, tuning: bool = False) -> list[Problem]:
@@ -382,7 +358,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="Choose settings on development problems, and end.")
     parser.add_argument("--picture", type=Path, default=None, metavar="FILE")
     arguments = parser.parse_args()
-    policy = make_policy(InitializationSettings())
+    policy = make_policy(InitializationSettings(), GAME)
     if arguments.tune:
         tune(policy)
         return

@@ -19,8 +19,9 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.policies import make_policy
 from benchmarks.result import conclude
-from benchmarks.search_quality import BOUNDARY, CHOSEN, make_policy, make_task, problems
+from benchmarks.search_quality import BOUNDARY, CHOSEN, GAME, make_task, problems
 from models.learning.settings import InitializationSettings
 from models.policy.load import Policy
 from models.policy.protocol import Completion, Request
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    policy = make_policy(InitializationSettings(demonstrations=DEMONSTRATIONS))
+    policy = make_policy(InitializationSettings(demonstrations=DEMONSTRATIONS), GAME)
     asked = problems(arguments.problems)
     search(open_engine(policy), CHOSEN["beam"](BUDGET), asked[:50])  # warm
     figures = {f"{name}_over_raw": tree_over_raw(policy, name, asked, arguments.repeats) for name in CHOSEN}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
@@ -123,6 +124,20 @@ IMPOSSIBLE = (
         "prompt and answer together: lower the one or raise the other.",
     ),
     Impossible(
+        lambda c: (c.initialization.tensorboard or c.learning.tensorboard) and find_spec("tensorboardX") is None,
+        "learning.tensorboard or initialization.tensorboard is true, and the package tensorboardX is not installed: "
+        "python -m pip install 'flywheel[tensorboard]', or set it to false.",
+    ),
+    Impossible(
+        lambda c: c.policy.engine == "vllm" and find_spec("vllm") is None,
+        'policy.engine is "vllm", which is not installed here: install it (docs/engines.md), or use "transformers".',
+    ),
+    Impossible(
+        lambda c: c.policy.engine == "vllm" and c.run.workers > 1,
+        'policy.engine is "vllm" and run.workers {c.run.workers}: one engine fills its batches by itself; set '
+        "run.workers to 1.",
+    ),
+    Impossible(
         lambda c: c.splits.benchmark == 0,
         "splits.benchmark is 0, and without benchmark problems nothing is promoted: reserve some, as 2000.",
     ),
@@ -230,6 +245,16 @@ IDLE = (
         ("learning.epochs", "learning.fade"),
         lambda c: c.learning.objective != CLONING and c.learning.warm_up_rounds == 0,
         'learning.objective is "{c.learning.objective}", and without learning.warm_up_rounds no round clones',
+    ),
+    Idle(
+        ("policy.tensor_parallel", "policy.gpu_memory"),
+        lambda c: c.policy.engine != "vllm",
+        'policy.engine is "{c.policy.engine}", which is not vLLM',
+    ),
+    Idle(
+        ("policy.threads",),
+        lambda c: c.policy.engine == "vllm",
+        'policy.engine is "vllm", which has processes of its own',
     ),
     Idle(
         ("curriculum.fade",),

@@ -103,6 +103,11 @@ class Home:
         return self.root / "drafts"
 
     @property
+    def tensorboard(self) -> Path:
+        """What TensorBoard shows, where that was asked for."""
+        return self.root / "tensorboard"
+
+    @property
     def report(self) -> Path:
         """The rendered report."""
         return self.root / "report"

@@ -6,13 +6,14 @@ from dataclasses import asdict
 
 from models.learning.draft import Draft
 from models.learning.finetune import Trained, Watch, finetune, finetune_on_policy
-from models.learning.settings import LearningSettings
+from models.learning.settings import LearningSettings, TrainingSettings
 from models.learning.trainer import StepReport
 from models.policy.pool import release_engines
 from models.policy.settings import PolicySettings
 from models.search.settings import SearchSettings
 from storage.history import unfinished_runs
 from storage.records import Checkpoint, TrainingStep, make_id, make_seed
+from tasks.board import Board
 from tasks.lessons import find_lessons, where
 from tasks.progress import Progress, report
 from tasks.rollouts import Rollouts
@@ -65,7 +66,7 @@ def learn(
     search: SearchSettings,
 ) -> tuple[Trained, float]:
     """The trained policy, and the share of what it learnt from that another policy than its parent wrote."""
-    parent, watching = turn.registry.open(parent_id), watch(turn, "finetune", checkpoint_id, parent_id)
+    parent, watching = turn.registry.open(parent_id), watch(turn, "finetune", settings, checkpoint_id, parent_id)
     seed = make_seed("finetune", turn.seed, turn.run_id, turn.round)
     if settings.is_on_policy:
         trained = finetune_on_policy(
@@ -96,13 +97,14 @@ def learn(
     return trained, found.stale_share
 
 
-def watch(turn: Turn, stage_name: str, checkpoint_id: str, parent_id: str = "") -> Watch:
+def watch(turn: Turn, stage_name: str, settings: TrainingSettings, checkpoint_id: str, parent_id: str = "") -> Watch:
     """Tells how far a training is, and keeps it; drafts of runs that nobody will finish go."""
     going_on = set(unfinished_runs(turn.warehouse))
     for of_run in turn.home.drafts.iterdir() if turn.home.drafts.exists() else ():
         if of_run.name not in going_on:
             shutil.rmtree(of_run, ignore_errors=True)
 
+    board = Board(turn.home.tensorboard / f"{turn.label.replace(' ', '-')}-{checkpoint_id}")
     draft = Draft(folder=turn.home.drafts / turn.run_id / checkpoint_id, origin=parent_id, every_s=KEPT_EVERY_S)
 
     def on_step(step: StepReport) -> None:
@@ -111,6 +113,8 @@ def watch(turn: Turn, stage_name: str, checkpoint_id: str, parent_id: str = "") 
         else:
             done, total, unit = step.step, step.num_steps, "steps"
         report(Progress(stage=stage_name, done=done, total=total, unit=unit, loss=step.loss))
+        if settings.tensorboard:
+            board(step)
 
     return Watch(on_step=on_step, say=warn, draft=draft)
 

@@ -55,7 +55,7 @@ def initialize(
     if turn.lake.has("checkpoints", checkpoint_id):
         return checkpoint_id
     texts = demonstrate(turn, problems, policy, settings)
-    seed, watching = make_seed("initialization", turn.seed), watch(turn, "initialize", checkpoint_id)
+    seed, watching = make_seed("initialization", turn.seed), watch(turn, "initialize", settings, checkpoint_id)
     if policy.model == SCRATCH:
         trained = build_from_scratch(
             texts, CHARACTERS, settings, shape, seed=seed, device=policy.device, watch=watching

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from models.learning.adapters import adapted
 from models.learning.batches import Unit, longest
 from models.learning.cloning import Cloning
 from models.learning.draft import Draft
 from models.learning.examples import Attempt, Pair, Solution, from_attempts, from_pairs, from_solutions, from_texts
+from models.learning.hardware import in_precision
 from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.objectives import GRADIENT_KINDS, open_objective
@@ -69,7 +71,8 @@ def finetune(
     units = read(policy, lessons, settings, max_new_tokens)
     if objective.needs_old:
         units = remember(policy, units, settings, watch.say)
-    return _train(policy, units, objective, settings, seed, watch)
+    with adapted(policy.model, settings.lora_rank, seed=seed):
+        return _train(policy, units, objective, settings, seed, watch)
 
 
 def finetune_on_policy(
@@ -85,18 +88,19 @@ def finetune_on_policy(
 ) -> Trained:
     """Train the policy of a folder by a policy gradient on what it samples meanwhile, `max_rows` texts side by side."""
     policy = load_policy(parent, device=device)
-    report = follow(
-        policy,
-        sample,
-        lambda attempts: read(policy, attempts, settings, max_new_tokens),
-        open_objective(settings, max_new_tokens),
-        settings,
-        seed=seed,
-        max_rows=max_rows,
-        on_step=watch.on_step,
-        say=watch.say,
-        draft=watch.draft,
-    )
+    with adapted(policy.model, settings.lora_rank, seed=seed):
+        report = follow(
+            policy,
+            sample,
+            lambda attempts: read(policy, attempts, settings, max_new_tokens),
+            open_objective(settings, max_new_tokens),
+            settings,
+            seed=seed,
+            max_rows=max_rows,
+            on_step=watch.on_step,
+            say=watch.say,
+            draft=watch.draft,
+        )
     return Trained(policy=policy, report=report, num_examples=sum(step.num_examples for step in report.steps))
 
 
@@ -121,7 +125,8 @@ def remember(policy: Policy, units: Sequence[Unit], settings: TrainingSettings, 
     """The same with the log-probabilities of the policy before it learns."""
     examples = [example for unit in units for example in unit]
     memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
-    scored = iter(memory.hold(partial(with_old, policy.model, examples)))
+    with in_precision(policy.model, settings):
+        scored = iter(memory.hold(partial(with_old, policy.model, examples)))
     return [tuple(next(scored) for _ in unit) for unit in units]
 
 

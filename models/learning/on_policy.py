@@ -9,6 +9,7 @@ from time import monotonic
 from models.learning.batches import Unit, longest
 from models.learning.draft import Draft
 from models.learning.examples import Attempt
+from models.learning.hardware import accelerated
 from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
@@ -44,27 +45,30 @@ def follow(
     """
     engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows)
     reference = copy.deepcopy(policy.model) if settings.kl_weight else None
-    trainer = Trainer(policy.model, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say)
-    memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
-    identity = fingerprint(settings, objective, seed)
-    if draft and (kept := draft.load(identity, say)):
-        trainer.restore(kept)
-    while len(trainer.done) < settings.on_policy_steps:
-        step = len(trainer.done) + 1
-        started = monotonic()
-        units = [_sampled_now(unit) for unit in read(sample(step, engine))]
-        if reference and units:
-            examples = [example for (example,) in units]
-            scored = memory.hold(partial(with_old, reference, examples))
-            units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
-        if units:
-            most = max(map(longest, units))
-            with training(policy.model, seed + step, num_scores=most * max(most, settings.batch_tokens)):
-                on_step(trainer.step(sorted(units, key=longest), since=started))
-        else:
-            on_step(trainer.skip(since=started))
-        if draft and draft.is_due():
-            draft.keep(trainer.state(), identity, say)
+    with accelerated(policy.model, settings) as accelerator:
+        trainer = Trainer(
+            policy.model, accelerator, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say
+        )
+        memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
+        identity = fingerprint(settings, objective, seed)
+        if draft and (kept := draft.load(identity, say)):
+            trainer.restore(kept)
+        while len(trainer.done) < settings.on_policy_steps:
+            step = len(trainer.done) + 1
+            started = monotonic()
+            units = [_sampled_now(unit) for unit in read(sample(step, engine))]
+            if reference and units:
+                examples = [example for (example,) in units]
+                scored = memory.hold(partial(with_old, reference, examples))
+                units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
+            if units:
+                most = max(map(longest, units))
+                with training(policy.model, seed + step, most * max(most, settings.batch_tokens), settings):
+                    on_step(trainer.step(sorted(units, key=longest), since=started))
+            else:
+                on_step(trainer.skip(since=started))
+            if draft and draft.is_due():
+                draft.keep(trainer.state(), identity, say)
     return trainer.report()
 
 

@@ -24,6 +24,13 @@ class TrainingSettings:
     forward_tokens: Annotated[
         int, "Most tokens computed at once, where a batch is too much for the memory; 0: all."
     ] = 0
+    recompute: Annotated[
+        bool, "Compute a layer's activations again for its gradient, and keep none: less memory, a third more time."
+    ] = False
+    precision: Annotated[
+        Literal["float32", "bfloat16"], "What matrices are multiplied in; weights and optimizer stay float32."
+    ] = "float32"
+    tensorboard: Annotated[bool, "Write each step for TensorBoard too, to the folder tensorboard of the home."] = False
     warmup_share: Annotated[float, "Share of the steps in which the learning rate rises; then it falls to zero."] = 0.05
     weight_decay: Annotated[float, "AdamW's decoupled weight decay."] = 0.01
     max_grad_norm: Annotated[float, "Gradients are clipped to this norm."] = 0.5
@@ -64,6 +71,9 @@ class LearningSettings(TrainingSettings):
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
     fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.7
+    lora_rank: Annotated[
+        int, "Rank of LoRA adapters that learn in the weights' place and are merged into them; 0: the weights learn."
+    ] = 0
     refining_rate: Annotated[float, "Objectives but cloning: their peak learning rate, as a share of cloning's."] = 0.1
     refining_epochs: Annotated[float, "Objectives but cloning: passes over pairs or attempts."] = 1.0
     window: Annotated[int, "Objectives but cloning: newest rounds whose attempts they learn from."] = 1
@@ -97,6 +107,8 @@ class LearningSettings(TrainingSettings):
             raise ValueError(f"refining_rate is {self.refining_rate}; expected over 0 to 1, as fast as cloning")
         if not 0 < self.refining_epochs <= 1000:
             raise ValueError(f"refining_epochs must be over 0 and at most 1000, found {self.refining_epochs}")
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank is {self.lora_rank}; expected 0, no adapters, or a rank as 16")
         if self.warm_up_rounds < 0 or self.window < 1 or self.max_pairs < 1:
             raise ValueError("warm_up_rounds must be 0 or more, window and max_pairs at least 1")
         if self.beta <= 0 or self.nll_weight < 0 or self.kl_weight < 0 or self.importance_cap <= 0:

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass, field, fields
 from time import monotonic
 
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
 from models.learning.draft import Draft, TrainingState
+from models.learning.hardware import accelerated
 from models.learning.memory import Memory, TrainingError
 from models.learning.objective import Loss, Measured, Objective
 from models.learning.scoring import entropy, target_logits, target_logprobs
@@ -91,8 +93,9 @@ def train(
     plan = plan_batches(units, settings, seed=seed)
     total = sum(example.num_tokens for batch in plan for unit in batch for example in unit)
     most = max(map(longest, units))
-    with training(model, seed, num_scores=most * max(most, settings.batch_tokens)):
-        trainer = Trainer(model, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
+    scores = most * max(most, settings.batch_tokens)
+    with accelerated(model, settings) as accelerator, training(model, seed, scores, settings):
+        trainer = Trainer(model, accelerator, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
         names = [[example.name for unit in batch for example in unit] for batch in plan]
         identity = fingerprint(names, objective, settings, seed)
         if draft and (kept := draft.load(identity, say)):
@@ -111,11 +114,12 @@ def fingerprint(*parts: object) -> str:
 
 
 class Trainer:
-    """The optimizer of a model: `Trainer(model, Cloning(), settings, num_steps=300, …).step(units)`."""
+    """The optimizer of a model: `Trainer(model, accelerator, Cloning(), settings, …).step(units)`."""
 
     def __init__(
         self,
         model: PreTrainedModel,
+        accelerator: Accelerator,
         objective: Objective,
         settings: TrainingSettings,
         *,
@@ -123,16 +127,17 @@ class Trainer:
         num_tokens: int,
         say: Say,
     ) -> None:
-        self.model = model
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+        optimizer = torch.optim.AdamW(
+            [weights for weights in model.parameters() if weights.requires_grad],
             settings.learning_rate,
             betas=(0.9, 0.95),
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.done: list[StepReport] = []
         """Steps that are done."""
+        self._accelerator = accelerator
         self._objective = objective
         self._settings = settings
         self._num_steps = num_steps
@@ -144,7 +149,7 @@ class Trainer:
         started = since or monotonic()
         tally = self._backward(units)
         loss = tally.loss / tally.size
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm).item()
+        norm = self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             names = [example.name for unit in units for example in unit]
             raise NonFiniteLossError(
@@ -176,7 +181,7 @@ class Trainer:
         tensors = {"noise": torch.get_rng_state()}
         if self.model.device.type == "cuda":
             tensors["noise.cuda"] = torch.cuda.get_rng_state(self.model.device)
-        for name, weights in self.model.named_parameters():
+        for name, weights in self._learning():
             tensors[f"weights.{name}"] = weights.detach()
             for key, value in self.optimizer.state[weights].items():
                 tensors[f"{key}.{name}"] = value
@@ -188,13 +193,17 @@ class Trainer:
         torch.set_rng_state(state.tensors["noise"])
         if self.model.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["noise.cuda"], self.model.device)
-        for name, weights in self.model.named_parameters():
+        for name, weights in self._learning():
             weights.copy_(state.tensors[f"weights.{name}"])
             remembered = {key: state.tensors.get(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             known = {key: value.to(weights.device) for key, value in remembered.items() if value is not None}
             if known:  # else it had no gradient yet
                 self.optimizer.state[weights] = known
         self.done = [StepReport(**step) for step in state.done]
+
+    def _learning(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The weights that change, by name."""
+        return ((name, weights) for name, weights in self.model.named_parameters() if weights.requires_grad)
 
     def _note(self, loss: float, norm: float, rate: float, started: float, tally: "_Tally") -> StepReport:
         self.done.append(
@@ -224,7 +233,7 @@ class Trainer:
             for part in cut(units, at_once):
                 batch = collate(part, self.model.device)
                 loss = self._loss(batch)
-                (loss.total / size).backward()
+                self._accelerator.backward(loss.total / size)
                 tally.add(loss, batch)
             return tally
 
@@ -264,7 +273,7 @@ class _Tally:
 
 
 @contextmanager
-def training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[None]:
+def training(model: PreTrainedModel, seed: int, num_scores: int, settings: TrainingSettings) -> Iterator[None]:
     """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
     attention = model.config._attn_implementation
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
@@ -272,10 +281,14 @@ def training(model: PreTrainedModel, seed: int, num_scores: int) -> Iterator[Non
         model.train()
         if model.device.type == "cpu" and num_scores <= PLAIN_SCORES:
             model.set_attn_implementation("eager")
+        if settings.recompute:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         try:
             yield
         finally:
             model.set_attn_implementation(attention)
+            if settings.recompute:
+                model.gradient_checkpointing_disable()
             model.eval()
 
 

@@ -12,12 +12,17 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.protocol import Engine
 from models.policy.settings import PolicySettings
 from models.policy.transformers_engine import TransformersEngine
+from models.policy.vllm_engine import VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
+
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What transformers raises for a folder that holds something else."""
 
 
 class Policy(NamedTuple):
@@ -29,8 +34,8 @@ class Policy(NamedTuple):
 
 def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Policy:
     """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none, or not all of it."""
+    tokenizer = load_tokenizer(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -39,18 +44,29 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
             local_files_only=True,
             output_loading_info=True,  # transformers fills what is missing with noise, and goes on
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise PolicyError(f"{folder} lacks weights ({len(missing)}, {missing[0]} first): it is no whole language model")
+    return Policy(move(model, device), tokenizer)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder. Raises PolicyError where there is none, or none that can end an answer."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except UNREADABLE as error:
+        raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"the tokenizer in {folder} has no end mark; set eos_token in its tokenizer_config.json")
-    return Policy(move(model, device), tokenizer)
+    return tokenizer
 
 
 def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
     """The model on a device."""
+    if choose_device(device) == "cpu":
+        keep_freed_memory()
     return model.to(torch.device(choose_device(device)))  # type: ignore[arg-type, no-any-return]  # its wrapper hides self
 
 
@@ -86,7 +102,23 @@ def _open_transformers(folder: Path, settings: PolicySettings) -> Engine:
     return TransformersEngine(policy.model, policy.tokenizer, max_rows=settings.max_rows)
 
 
-ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {"transformers": _open_transformers}
+def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
+    device = choose_device(settings.device)
+    return VllmEngine(
+        folder,
+        load_tokenizer(folder),
+        dtype=str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
+        max_rows=settings.max_rows,
+        tensor_parallel=settings.tensor_parallel,
+        gpu_memory=settings.gpu_memory,
+        is_eager=device == "cpu",
+    )
+
+
+ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {
+    "transformers": _open_transformers,
+    "vllm": _open_vllm,
+}
 """Name to what opens the engine."""
 
 

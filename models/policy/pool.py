@@ -11,7 +11,9 @@ from models.policy.load import open_engine
 from models.policy.protocol import Engine
 from models.policy.settings import PolicySettings
 
-_idle: list[tuple[Path, PolicySettings, Engine]] = []
+Idle = tuple[Path, PolicySettings, Engine]
+
+_idle: list[Idle] = []
 _lock = Lock()
 _all_threads = torch.get_num_threads()
 
@@ -23,15 +25,19 @@ def borrowed_engine(folder: Path, settings: PolicySettings) -> Iterator[Engine]:
     An engine in which something failed is not used again.
     """
     engine = _take(folder, settings) or open_engine(folder, settings)
-    with _threads(settings.threads):
-        yield engine
+    try:
+        with _threads(settings.threads):
+            yield engine
+    except BaseException:
+        engine.close()
+        raise
     with _lock:
         _idle.append((folder, settings, engine))
 
 
 def _take(folder: Path, settings: PolicySettings) -> Engine | None:
     with _lock:
-        _idle[:] = [entry for entry in _idle if entry[:2] == (folder, settings)]
+        _close([entry for entry in _idle if entry[:2] != (folder, settings)])
         return _idle.pop()[2] if _idle else None
 
 
@@ -48,4 +54,10 @@ def _threads(num: int) -> Iterator[None]:
 def release_engines() -> None:
     """Let go of every idle engine: training needs the memory."""
     with _lock:
-        _idle.clear()
+        _close(list(_idle))
+
+
+def _close(entries: list[Idle]) -> None:
+    for entry in entries:
+        _idle.remove(entry)
+        entry[2].close()

@@ -77,3 +77,7 @@ class Engine(Protocol):
     def step(self) -> list[tuple[int, Completion]]:
         """Work for a while; return what finished, empty only when nothing is queued."""
         ...
+
+    def close(self) -> None:
+        """Give back what it holds; it is not used again."""
+        ...

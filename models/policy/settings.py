@@ -12,13 +12,18 @@ class PolicySettings:
     """Which policy learns, and how it is run: `PolicySettings(model="Qwen/Qwen3-0.6B")`."""
 
     model: Annotated[str, "scratch (a small Llama made here), or a Hugging Face folder or name."] = SCRATCH
-    engine: Annotated[Literal["transformers"], "What generates text."] = "transformers"
+    engine: Annotated[
+        Literal["transformers", "vllm"],
+        "What generates text; vllm has to be installed, and searches one shard at a time.",
+    ] = "transformers"
     device: Annotated[str, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
     ] = "auto"
     max_rows: Annotated[int, "Most texts generated side by side."] = 512
     threads: Annotated[int, "CPU threads of each engine; 0: all there are."] = 1
+    tensor_parallel: Annotated[int, "vllm: GPUs that share each layer of the model."] = 1
+    gpu_memory: Annotated[float, "vllm: share of a GPU's memory that it takes."] = 0.9
     max_new_tokens: Annotated[int, "Longest answer, in tokens; a longer one is cut off and counts as wrong."] = 96
 
     def __post_init__(self) -> None:
@@ -26,6 +31,10 @@ class PolicySettings:
             raise ValueError(f"max_rows {self.max_rows} and max_new_tokens {self.max_new_tokens} must be positive")
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}; expected 0, for all there are, or more")
+        if self.tensor_parallel < 1:
+            raise ValueError(f"tensor_parallel is {self.tensor_parallel}; expected at least 1 GPU")
+        if not 0 < self.gpu_memory <= 1:
+            raise ValueError(f"gpu_memory is {self.gpu_memory:g}; expected a share, over 0 to 1")
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise ValueError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
 

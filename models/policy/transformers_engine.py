@@ -6,7 +6,6 @@ left. It holds one model; it knows no checkpoints.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,9 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from models.policy.cache import num_cache_layers, open_cache
+from models.policy.codec import Codec
 from models.policy.noise import choose, uniform, wrap
-from models.policy.prompting import context_length, encode_prompt
-from models.policy.protocol import Completion, Piece, Request
+from models.policy.prompting import context_length
+from models.policy.protocol import Completion, Request
 from models.policy.replacement import Trie, build_trie
 
 SHRINK_BELOW = 0.85
@@ -51,7 +51,7 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_rows: int = 256) -> None:
         self.model = model.eval()
-        self.tokenizer = tokenizer
+        self.codec = Codec(tokenizer)
         self.max_rows = max_rows
         self.context = context_length(model)
         self.end_ids = _end_ids(model, tokenizer)
@@ -59,12 +59,10 @@ class TransformersEngine:
         self._num_layers = num_cache_layers(model)
         self._waiting: list[_Row] = []
         self._refused: list[_Row] = []
-        self._prompts: dict[str, tuple[int, ...]] = {}
-        self._closers: dict[str, frozenset[int]] = {}
 
     def add(self, key: int, request: Request) -> None:
         """Queue a request. One with no token to start from, or no room for an answer, completes as an error."""
-        prompt = self._encode(request.prompt)
+        prompt = self.codec.encode(request.prompt)
         tokens = prompt + request.prefix
         room = request.max_new_tokens if self.context is None else self.context - len(tokens)
         row = _Row(
@@ -88,7 +86,18 @@ class TransformersEngine:
         wave, self._waiting = self._waiting[: self.max_rows], self._waiting[self.max_rows :]
         if wave:
             self._run(wave)
-        return [(row.key, self._complete(row)) for row in (*refused, *wave)]
+        return [
+            (
+                row.key,
+                self.codec.completion(
+                    row.request, row.prompt_tokens, row.new_tokens, row.logprobs, row.cuts, row.stop_reason
+                ),
+            )
+            for row in (*refused, *wave)
+        ]
+
+    def close(self) -> None:
+        """Nothing: its memory goes with the last reference to the model."""
 
     @torch.inference_mode()
     def _run(self, wave: Sequence[_Row]) -> None:
@@ -155,7 +164,9 @@ class TransformersEngine:
             if tokens[index] in self.end_ids:
                 row.stop_reason = "end"
                 continue
-            if row.request.boundary and self._completes_step(row):
+            if row.request.boundary and self.codec.completes_step(
+                row.new_tokens, row.cuts[-1] if row.cuts else 0, row.request.boundary
+            ):
                 row.cuts.append(len(row.new_tokens))
                 if len(row.cuts) == row.request.max_steps:
                     row.stop_reason = "step"
@@ -163,67 +174,6 @@ class TransformersEngine:
             if len(row.new_tokens) < row.limit:
                 alive.append(index)
         return alive
-
-    def _completes_step(self, row: _Row) -> bool:
-        """Whether the newest token completes a step."""
-        boundary, first = row.request.boundary, row.cuts[-1] if row.cuts else 0
-        if isinstance(boundary, int):
-            return len(row.new_tokens) - first == boundary
-        if row.new_tokens[-1] not in self._find_closers(boundary):
-            return False
-        return len(boundary) == 1 or boundary in self._decode(row.new_tokens[first:])
-
-    def _find_closers(self, boundary: str) -> frozenset[int]:
-        """The tokens that can complete a boundary: those with its last character."""
-        if boundary not in self._closers:
-            texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
-            self._closers[boundary] = frozenset(i for i, text in enumerate(texts) if boundary[-1] in text)
-        return self._closers[boundary]
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
-
-    def _encode(self, prompt: str) -> tuple[int, ...]:
-        """Token ids of a prompt, remembered for its other samples."""
-        if prompt not in self._prompts:
-            if len(self._prompts) > 100_000:
-                self._prompts.clear()
-            self._prompts[prompt] = encode_prompt(self.tokenizer, prompt)
-        return self._prompts[prompt]
-
-    def _complete(self, row: _Row) -> Completion:
-        """The answer; empty, as an error, where it could not begin or logits that are not finite made it."""
-        if row.stop_reason == "error" or not math.isfinite(sum(row.logprobs)):
-            return Completion(
-                text="",
-                token_ids=[],
-                logprobs=[],
-                prompt_tokens=row.prompt_tokens,
-                stop_reason="error",
-                seed=row.request.seed,
-            )
-        pieces = self._pieces(row)
-        return Completion(
-            text="".join(piece.text for piece in pieces),
-            token_ids=row.new_tokens,
-            logprobs=row.logprobs,
-            prompt_tokens=row.prompt_tokens,
-            stop_reason=row.stop_reason,
-            seed=row.request.seed,
-            pieces=pieces if row.request.boundary else [],
-        )
-
-    def _pieces(self, row: _Row) -> list[Piece]:
-        """The steps, each with what it adds to the text before it: a tokenizer may join tokens across them."""
-        prefix, num_tokens = row.request.prefix, len(row.new_tokens)
-        ends = [*row.cuts, num_tokens] if not row.cuts or row.cuts[-1] < num_tokens else row.cuts
-        num_shown = num_tokens - (row.stop_reason == "end")
-        texts = [self._decode((*prefix, *row.new_tokens[: min(end, num_shown)])) for end in ends]
-        starts = [len(self._decode(prefix)) if prefix else 0, *map(len, texts)]
-        return [
-            Piece(text[start:], end - first)
-            for text, start, end, first in zip(texts, starts, ends, [0, *ends], strict=False)
-        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

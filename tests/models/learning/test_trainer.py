@@ -33,6 +33,12 @@ def tiny(seed: int = 0) -> LlamaForCausalLM:
     )
 
 
+def dropping() -> GPT2LMHeadModel:
+    """A model that draws by lot while it learns."""
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=8, n_layer=1, n_head=1, n_positions=32))
+
+
 def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -285,10 +291,6 @@ def test_another_error_of_torchs_is_not_taken_for_it() -> None:
 
 @pytest.mark.parametrize("broken_off_after", [1, 3, 4])
 def test_broken_off_it_goes_on_to_the_same_weights(tmp_path: Path, broken_off_after: int) -> None:
-    def dropping() -> GPT2LMHeadModel:
-        torch.manual_seed(0)
-        return GPT2LMHeadModel(GPT2Config(vocab_size=12, n_embd=8, n_layer=1, n_head=1, n_positions=32))
-
     def break_off(step: StepReport) -> None:
         if step.step == broken_off_after + 1:
             raise KeyboardInterrupt
@@ -336,3 +338,37 @@ def test_a_draft_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None
         tiny(), UNITS, Cloning(), settings(), seed=0, say=said.append, draft=Draft(folder=tmp_path / "file", every_s=0)
     )
     assert said and all("cannot keep the unfinished training" in line for line in said)
+
+
+def test_activations_computed_again_change_no_step() -> None:
+    kept, again = dropping(), dropping()
+    train(kept, UNITS, Cloning(), settings(), seed=3)
+    seen = []
+
+    def look(step: StepReport) -> None:
+        seen.append(again.is_gradient_checkpointing)
+
+    train(again, UNITS, Cloning(), settings(recompute=True), seed=3, on_step=look)
+    assert all(seen) and not again.is_gradient_checkpointing
+    for name, weights in weights_of(kept).items():
+        torch.testing.assert_close(weights_of(again)[name], weights, atol=1e-6, rtol=1e-5)
+
+
+def test_half_precision_multiplies_in_it_and_learns_about_the_same_in_whole_weights() -> None:
+    whole, half = tiny(), tiny()
+    forward = half.forward
+    kinds: set[torch.dtype] = set()
+    half.model.layers[0].mlp.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    in_whole = train(whole, UNITS, Cloning(), settings(), seed=0)
+    in_half = train(half, UNITS, Cloning(), settings(precision="bfloat16"), seed=0)
+    assert kinds == {torch.bfloat16}
+    assert {weights.dtype for weights in half.parameters()} == {torch.float32}
+    assert in_half.loss == pytest.approx(in_whole.loss, rel=0.02) and in_half.loss != in_whole.loss
+    assert half.forward == forward
+    half(input_ids=torch.tensor([[1, 2]]))
+    assert kinds == {torch.bfloat16, torch.float32}
+
+
+def test_one_process_trains_in_one_precision_after_another() -> None:
+    for precision in ("bfloat16", "float32", "bfloat16"):
+        train(tiny(), UNITS, Cloning(), settings(precision=precision), seed=0)
