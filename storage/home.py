@@ -157,6 +157,7 @@ class Home:
                 f"or choose another home with {HOME_VARIABLE}; reading (history, sql) works meanwhile."
             ) from holder
         try:
+            self._make_folders()  # some of them may be deleted at any time
             clear_folder(self.tmp)
             yield
         finally:

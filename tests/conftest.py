@@ -40,7 +40,17 @@ def why_no_chromium() -> str:
     return "" if shutil.which("chromium") else "there is no chromium command (Debian: apt install chromium)"
 
 
-COMPONENTS: dict[str, Callable[[], str]] = {"mount": cache(why_no_mount), "chromium": cache(why_no_chromium)}
+def why_no_vllm() -> str:
+    """Why vLLM is not to be had here, empty where it is: it is installed, which takes a minute."""
+    done = subprocess.run(["sh", "setup-vllm.sh"], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stderr.strip() or "setup-vllm.sh failed"
+
+
+COMPONENTS: dict[str, Callable[[], str]] = {
+    "mount": cache(why_no_mount),
+    "chromium": cache(why_no_chromium),
+    "vllm": cache(why_no_vllm),
+}
 """Component to why it is missing, empty where it is there."""
 
 

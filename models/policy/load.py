@@ -15,6 +15,8 @@ from transformers.utils import logging
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.protocol import Engine
+from models.policy.server_engine import ServerEngine
+from models.policy.serving import NAME, Serving
 from models.policy.settings import PolicySettings
 from models.policy.transformers_engine import TransformersEngine
 from models.policy.vllm_engine import VllmEngine
@@ -115,9 +117,45 @@ def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
     )
 
 
+def _open_server(folder: Path, settings: PolicySettings) -> Engine:
+    device = choose_device(settings.device)
+    options = {
+        "dtype": str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
+        "max-num-seqs": settings.max_rows,
+        "tensor-parallel-size": settings.tensor_parallel,
+        "gpu-memory-utilization": settings.gpu_memory,
+        "logprobs-mode": "processed_logprobs",
+    }
+    serving = Serving(
+        folder,
+        settings.server,
+        [
+            *(f"--{name}={value}" for name, value in options.items()),
+            "--enable-prompt-tokens-details",
+            *(["--enforce-eager"] if device == "cpu" else []),
+        ],
+    )
+    try:
+        return ServerEngine(
+            serving.url,
+            NAME,
+            load_tokenizer(folder),
+            key=serving.key,
+            max_rows=settings.max_rows,
+            timeout_s=settings.timeout_s,
+            patience_s=settings.patience_s,
+            revive=serving.revive,
+            stop=serving.stop,
+        )
+    except BaseException:
+        serving.stop()
+        raise
+
+
 ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {
     "transformers": _open_transformers,
     "vllm": _open_vllm,
+    "server": _open_server,
 }
 """Name to what opens the engine."""
 

@@ -13,17 +13,22 @@ class PolicySettings:
 
     model: Annotated[str, "scratch (a small Llama made here), or a Hugging Face folder or name."] = SCRATCH
     engine: Annotated[
-        Literal["transformers", "vllm"],
-        "What generates text; vllm has to be installed, and searches one shard at a time.",
+        Literal["transformers", "vllm", "server"],
+        "What generates text: transformers, vllm in this environment, or a server of ours that is asked over HTTP.",
     ] = "transformers"
+    server: Annotated[
+        str, "server: the command that serves a folder, of vLLM in whichever environment: .venv-vllm/bin/vllm serve."
+    ] = "vllm serve"
+    timeout_s: Annotated[float, "server: longest wait for one answer, in seconds."] = 600.0
+    patience_s: Annotated[float, "server: how long a request is tried again where none comes, in seconds."] = 600.0
     device: Annotated[str, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
     ] = "auto"
     max_rows: Annotated[int, "Most texts generated side by side."] = 512
     threads: Annotated[int, "CPU threads of each engine; 0: all there are."] = 1
-    tensor_parallel: Annotated[int, "vllm: GPUs that share each layer of the model."] = 1
-    gpu_memory: Annotated[float, "vllm: share of a GPU's memory that it takes."] = 0.9
+    tensor_parallel: Annotated[int, "vllm and server: GPUs that share each layer of the model."] = 1
+    gpu_memory: Annotated[float, "vllm and server: share of a GPU's memory that it takes."] = 0.9
     max_new_tokens: Annotated[int, "Longest answer, in tokens; a longer one is cut off and counts as wrong."] = 96
 
     def __post_init__(self) -> None:
@@ -31,6 +36,10 @@ class PolicySettings:
             raise ValueError(f"max_rows {self.max_rows} and max_new_tokens {self.max_new_tokens} must be positive")
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}; expected 0, for all there are, or more")
+        if self.timeout_s <= 0 or self.patience_s <= 0:
+            raise ValueError(f"timeout_s {self.timeout_s:g} and patience_s {self.patience_s:g} must be over 0")
+        if not self.server.strip():
+            raise ValueError("server is empty; expected a command as vllm serve")
         if self.tensor_parallel < 1:
             raise ValueError(f"tensor_parallel is {self.tensor_parallel}; expected at least 1 GPU")
         if not 0 < self.gpu_memory <= 1:

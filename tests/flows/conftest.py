@@ -29,6 +29,7 @@ class Wheel:
 
     folder: Path
     processes: list["subprocess.Popen[str]"] = field(default_factory=list)
+    command: Path = FLYWHEEL
 
     @property
     def home(self) -> Path:
@@ -44,7 +45,7 @@ class Wheel:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Run a command in the background, in a process group of its own."""
         process = subprocess.Popen(
-            [FLYWHEEL, *arguments],
+            [self.command, *arguments],
             cwd=self.folder,
             env=without("FLYWHEEL_HOME", "PREFECT_HOME", "FORCE_COLOR"),
             stdin=subprocess.DEVNULL,

@@ -201,6 +201,13 @@ def test_a_writer_starts_with_an_empty_workspace(home: Home) -> None:
     assert home.lake.is_dir()
 
 
+def test_a_writer_makes_the_folders_that_were_deleted(home: Home) -> None:
+    for folder in (home.prefect, home.logs, home.tmp, home.report):
+        folder.rmdir()
+    with Home.open(home.root, create=False).writer():
+        assert all(folder.is_dir() for folder in (home.prefect, home.logs, home.tmp, home.report))
+
+
 def test_clearing_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     clear_folder(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []

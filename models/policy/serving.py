@@ -1,0 +1,138 @@
+"""A vLLM server of our own: on loopback, with a key, ended with this process, and started again where it dies."""
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock, Thread
+
+import httpx
+
+from models.policy.find import PolicyError
+from models.policy.remote import VLLM_DEFAULTS
+
+LOCALHOST = "127.0.0.1"
+NAME = "policy"
+"""Of the model, to whoever asks the server."""
+START_TIMEOUT_S = 600.0
+LOOK_S = 0.2
+MOST_RESTARTS = 3
+TAIL_CHARS = 600
+
+
+class Serving:
+    """`Serving(folder, "vllm serve", ["--dtype", "float32"])` answers at `.url` for who sends `.key`."""
+
+    def __init__(self, folder: Path, command: str, options: Sequence[str]) -> None:
+        """Start it and wait. Raises PolicyError where it does not."""
+        self.key = secrets.token_hex(16)
+        self._port = free_port()
+        self._command = [
+            *shlex.split(command),
+            str(folder),
+            *("--host", LOCALHOST, "--port", str(self._port), "--served-model-name", NAME),
+            *options,
+        ]
+        if shutil.which(self._command[0]) is None:
+            raise PolicyError(f"there is no command {self._command[0]}, which policy.server names: docs/engines.md")
+        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  # as long as the server
+        self._process: subprocess.Popen[bytes] | None = None
+        self._num_starts = 0
+        self._lock = Lock()
+        self.revive()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{LOCALHOST}:{self._port}/v1"
+
+    def revive(self) -> None:
+        """Start it if it is not there. Raises PolicyError where it dies again and again."""
+        with self._lock:
+            if self._process and self._process.poll() is None:
+                return
+            if self._num_starts > MOST_RESTARTS:
+                raise PolicyError(f"the server ended {self._num_starts} times: {self._last_words()}")
+            self._num_starts += 1
+            self._process = self._start()
+            self._wait(self._process)
+
+    def stop(self) -> None:
+        """End it and all that it started."""
+        with self._lock:
+            self._num_starts = MOST_RESTARTS + 1
+            assert self._process and self._process.stdin
+            self._process.stdin.close()
+            self._process.wait()
+            self._log.close()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, *self._command],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            env=VLLM_DEFAULTS | os.environ | {"VLLM_API_KEY": self.key},
+            start_new_session=True,  # a Ctrl-C is for its parent
+        )
+
+    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise PolicyError(f"{shlex.join(self._command)} does not serve: {self._last_words()}")
+            time.sleep(LOOK_S)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/models", headers=authorized(self.key), trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _last_words(self) -> str:
+        self._log.flush()
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), TAIL_CHARS, max(0, size - TAIL_CHARS)).decode(errors="replace").strip()
+
+
+def authorized(key: str) -> dict[str, str]:
+    """The header that shows a key; none without one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server((LOCALHOST, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+# What follows runs in a process between the two, which sees its parent go whatever ended it.
+
+
+def keep(command: Sequence[str]) -> int:
+    """Run a command until it ends, or whoever holds our standard input does."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def end() -> None:
+        while os.read(0, 1):  # not by sys.stdin, whose lock would be held when this process ends
+            pass
+        os.killpg(child.pid, signal.SIGKILL)
+
+    Thread(target=end, daemon=True).start()
+    status = child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)  # workers that outlived it
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(keep(sys.argv[1:]))
