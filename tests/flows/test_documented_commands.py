@@ -60,7 +60,8 @@ def test_a_command_runs(arguments: list[str], wheel: Wheel) -> None:
 
 
 @pytest.mark.parametrize("arguments", [a for a in of("flywheel") if a[0] in TOO_LONG], ids=named)
-def test_a_run_is_shown_with_settings_that_are_there(arguments: list[str]) -> None:
+def test_a_run_is_shown_with_settings_that_are_there(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.config.find_spec", lambda name: "there")  # whatever is installed here
     pairs = [value for flag, value in itertools.pairwise(arguments) if flag == "--set"]
     if not (is_whole(arguments) or any(pair.startswith("policy.model=") for pair in pairs)):
         pairs.append("initialization.file=demonstrations.jsonl")
