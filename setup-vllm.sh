@@ -19,6 +19,10 @@ fail() {
     exit 1
 }
 
+.venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || {
+    echo "setup-vllm: libnuma.so.1 is missing, which vLLM needs. Install it (Debian: apt install libnuma1)." >&2
+    exit 1
+}
 echo "setup-vllm: vLLM $version for CPUs into $venv"
 rm -rf $venv
 .venv/bin/python -m venv $venv

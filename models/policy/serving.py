@@ -47,6 +47,7 @@ class Serving:
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  # as long as the server
         self._process: subprocess.Popen[bytes] | None = None
         self._num_starts = 0
+        self._is_stopped = False
         self._lock = Lock()
         self.revive()
 
@@ -60,6 +61,8 @@ class Serving:
         with self._lock:
             if self._process and self._process.poll() is None:
                 return
+            if self._is_stopped:
+                raise PolicyError("the server was ended")
             if self._num_starts > MOST_RESTARTS:
                 raise PolicyError(f"the server ended {self._num_starts} times: {self._last_words()}")
             self._num_starts += 1
@@ -67,9 +70,9 @@ class Serving:
             self._wait(self._process)
 
     def stop(self) -> None:
-        """End it and all that it started."""
+        """End it and all that it started, also while it starts."""
+        self._is_stopped = True
         with self._lock:
-            self._num_starts = MOST_RESTARTS + 1
             assert self._process and self._process.stdin
             self._process.stdin.close()
             self._process.wait()
@@ -88,7 +91,7 @@ class Serving:
     def _wait(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or self._is_stopped or time.monotonic() > deadline:
                 raise PolicyError(f"{shlex.join(self._command)} does not serve: {self._last_words()}")
             time.sleep(LOOK_S)
 

@@ -12,7 +12,7 @@ import psutil
 from models.learning.batches import Example
 from models.learning.scoring import with_old
 from models.policy.load import load_policy, open_engine
-from models.policy.protocol import Completion, Engine, Request
+from models.policy.protocol import Completion, Request
 from models.policy.settings import PolicySettings
 from models.reward.guidance import Rules
 from models.search.budget import Budget
@@ -22,19 +22,9 @@ from models.search.protocol import Task
 from storage.countdown import CountdownProblems
 from storage.problems import open_source
 from storage.sources.source import Splits
+from tests.models.policy.test_transformers_engine import drain
 
 TEMPERATURE = 0.7
-
-
-def drain(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
-    """Every answer, in order."""
-    for key, request in enumerate(requests):
-        engine.add(key, request)
-    answers: dict[int, Completion] = {}
-    while finished := engine.step():
-        assert not answers.keys() & dict(finished).keys()
-        answers |= dict(finished)
-    return [answers[key] for key in range(len(requests))]
 
 
 def plain(answers: Sequence[Completion]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from models.policy.load import Policy
-from models.policy.protocol import Completion, Request
+from models.policy.protocol import Completion, Engine, Request
 from models.policy.transformers_engine import TransformersEngine
 
 PROMPTS = ["4 26 7>15;", "1>2;", "30 30 30 30>100;", "9;"]
@@ -31,7 +31,7 @@ def complete(policy: Policy, requests: Sequence[Request], max_rows: int = 256) -
     return drain(engine, requests)
 
 
-def drain(engine: TransformersEngine, requests: Sequence[Request]) -> list[Completion]:
+def drain(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
     for key, request in enumerate(requests):
         engine.add(key, request)
     answers: dict[int, Completion] = {}
