@@ -138,6 +138,11 @@ IMPOSSIBLE = (
         "set run.workers to 1.",
     ),
     Impossible(
+        lambda c: c.learning.processes > 1 and c.learning.is_on_policy,
+        "learning.processes is {c.learning.processes} and learning.on_policy_steps {c.learning.on_policy_steps}: what "
+        "samples while it trains does so in one process; set one of them to its default.",
+    ),
+    Impossible(
         lambda c: c.splits.benchmark == 0,
         "splits.benchmark is 0, and without benchmark problems nothing is promoted: reserve some, as 2000.",
     ),
@@ -247,9 +252,19 @@ IDLE = (
         'learning.objective is "{c.learning.objective}", and without learning.warm_up_rounds no round clones',
     ),
     Idle(
+        ("policy.chat",),
+        lambda c: c.is_scratch,
+        'policy.model is "scratch", which knows no chat',
+    ),
+    Idle(
         ("policy.tensor_parallel", "policy.gpu_memory"),
         lambda c: c.policy.engine == "transformers",
         'policy.engine is "transformers", which is not vLLM',
+    ),
+    Idle(
+        ("policy.tensor_parallel", "policy.gpu_memory", "policy.dtype"),
+        lambda c: c.policy.is_joined,
+        'policy.server is "{c.policy.server}", which was started with its own',
     ),
     Idle(
         ("policy.server", "policy.timeout_s", "policy.patience_s"),

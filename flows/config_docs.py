@@ -18,8 +18,16 @@ TOML = ROOT / "flywheel.toml"
 DOCS = ROOT / "docs" / "configuration.md"
 COMMAND = "python -m flows.config_docs"
 MARKER = f"<!-- What follows is written by `{COMMAND}`. -->\n"
-EXAMPLES = {"dataset": "chain_sum", "path": "train.jsonl", "difficulty_column": "level", "benchmark_path": "test.jsonl"}
-"""What flywheel.toml shows for a setting without a default."""
+EXAMPLES = {
+    "reasoning_gym.dataset": "chain_sum",
+    "file.path": "train.jsonl",
+    "file.difficulty_column": "level",
+    "file.benchmark_path": "test.jsonl",
+    "hub.dataset": "openai/gsm8k",
+    "hub.difficulty_column": "level",
+    "hub.benchmark_split": "test",
+}
+"""What flywheel.toml shows for a setting without a default, of a kind of problems."""
 HEAD = """\
 # What may be chosen, and its default; a setting that is left out has it too. docs/configuration.md says more.
 # Later wins: this file, FLYWHEEL_SEARCH__SAMPLES=16 in the environment, `--set search.samples=16`.
@@ -83,13 +91,13 @@ def others() -> list[str]:
 def write_section(section: str, settings: type[Any], kind: str, is_example: bool) -> str:
     """A section of flywheel.toml; an example of another kind of problems is commented out."""
     title = ("# Or: " if is_example else "# ") + read_purpose(settings)
-    lines = [write_setting(entry, is_example) for entry in read_entries(section, kind)]
+    lines = [write_setting(entry, kind, is_example) for entry in read_entries(section, kind)]
     return "\n".join([title, "# " * is_example + f"[{section}]", *align(lines)]) + "\n"
 
 
-def write_setting(entry: Entry, is_example: bool) -> tuple[str, str]:
+def write_setting(entry: Entry, kind: str, is_example: bool) -> tuple[str, str]:
     """A setting of flywheel.toml, and its text."""
-    value = EXAMPLES[entry.key] if entry.default is None else entry.default
+    value = EXAMPLES[f"{kind}.{entry.key}"] if entry.default is None else entry.default
     is_live = entry.is_fixed and not is_example
     choices = f" {entry.type}." if " or " in entry.type else ""
     return "# " * (not is_live) + f"{entry.key} = {json.dumps(value)}", f"# {entry.text}{choices}"

@@ -17,7 +17,7 @@ PREFIX = "FLYWHEEL_"
 SEPARATOR = "__"
 SERVED_VARIABLE = "FLYWHEEL_SERVE"
 """JSON of the --config and --set that `flywheel serve` was given, for the flow runs it starts."""
-NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, "FLYWHEEL_REQUIRE")
+NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
 """Variables that say something else: where the home is, and what the tests insist on."""
 SHOWN_CHARS = 60
 

@@ -27,12 +27,12 @@ from flows.retrain import begin_retrain, conclude_retrain, last_objective
 from flows.retrain import retrain as finish_retrain
 from flows.runs import FOREVER, begin_run
 from flows.waiting import Waiting
+from models.orphan import end_with
 from storage import history
 from storage.home import Home, default_home
 from storage.lake import Lake
 from storage.records import Run, State
 from storage.warehouse import Warehouse
-from tasks.child import end_with
 
 TURN, RETRAIN, EVALUATE, ROLLBACK = TurnForm(), RetrainForm(), EvaluateForm(), RollbackForm()
 """What the forms say before anyone fills them in."""

@@ -35,7 +35,8 @@ def line_of(config: Config) -> str:
     """The line's name: `countdown-scratch-1f3a9c`."""
     bare = without_folders(config)
     identity = {name: getattr(bare, name) for name in SHAPED_BY if name != "scratch" or config.is_scratch}
-    digest = make_id("line", identity, bare.policy.model)[:6]
+    spoken_to = [] if config.policy.chat == "auto" else [config.policy.chat]
+    digest = make_id("line", identity, bare.policy.model, *spoken_to)[:6]
     return f"{slug(config.problems.kind)}-{slug(bare.policy.model)}-{digest}"
 
 

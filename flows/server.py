@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import urlsplit
 
+from models.orphan import end_with
 from storage.files import OWNER_ONLY_FILE
-from tasks.child import end_with
 from tasks.progress import check_stop
 
 LOCALHOST = "127.0.0.1"

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from storage.countdown import CountdownProblems
 from storage.sources.countdown import CountdownMaker
-from storage.sources.file import FileMaker, FileProblems
+from storage.sources.file import FileProblems, file_maker
 from storage.sources.gym import GymMaker, GymProblems
+from storage.sources.hub import HubProblems, hub_maker
 from storage.sources.source import Maker, Source, Splits
 
-ProblemSettings = CountdownProblems | GymProblems | FileProblems
+ProblemSettings = CountdownProblems | GymProblems | FileProblems | HubProblems
 
 
 class Kind(NamedTuple):
@@ -25,7 +26,8 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "countdown": Kind(CountdownProblems, CountdownMaker),
     "reasoning_gym": Kind(GymProblems, GymMaker),
-    "file": Kind(FileProblems, FileMaker),
+    "file": Kind(FileProblems, file_maker),
+    "hub": Kind(HubProblems, hub_maker),
 }
 """Kind, as settings say it, to its settings and maker."""
 

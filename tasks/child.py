@@ -5,13 +5,9 @@ import multiprocessing
 import os
 import signal
 from functools import cache
-from threading import Thread
-from time import sleep
 
+from models.orphan import end_with
 from tasks.progress import request_stop
-
-LOOK_S = 0.3
-"""Seconds between looks at the parent."""
 
 
 @cache
@@ -31,14 +27,3 @@ def ask_children_to_stop() -> None:
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGINT)
-
-
-def end_with(parent: int) -> None:
-    """End this process when the parent has ended, however that did."""
-    Thread(target=_watch, args=[parent], daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        sleep(LOOK_S)
-    os._exit(0)

@@ -3,9 +3,11 @@
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 
 from models.learning.draft import Draft
 from models.learning.finetune import Trained, Watch, finetune, finetune_on_policy
+from models.learning.launch import finetune_together
 from models.learning.settings import LearningSettings, TrainingSettings
 from models.learning.trainer import StepReport
 from models.policy.pool import release_engines
@@ -85,7 +87,9 @@ def learn(
     found = find_lessons(
         turn, settings, policy, selection_id=selection_id, parent_id=parent_id, checkpoint_id=checkpoint_id
     )
-    trained = finetune(
+    folder = turn.home.tmp / f"together-{checkpoint_id}"
+    by = partial(finetune_together, folder=folder) if settings.processes > 1 else finetune
+    trained = by(
         parent,
         found.lessons,
         settings,
@@ -94,6 +98,7 @@ def learn(
         max_new_tokens=policy.max_new_tokens,
         watch=watching,
     )
+    shutil.rmtree(folder, ignore_errors=True)
     return trained, found.stale_share
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models.learning.finetune import build_from_scratch, imitate
 from models.learning.settings import InitializationSettings
+from models.policy.chat import set_chat
 from models.policy.find import find_model
-from models.policy.settings import SCRATCH, PolicySettings, ScratchSettings
+from models.policy.settings import SCRATCH, Chat, PolicySettings, ScratchSettings
 from storage.countdown import CountdownProblems
 from storage.demonstrations import (
     CHARACTERS,
@@ -63,8 +64,8 @@ def initialize(
     else:
         base = find_model(policy.model)
         if not texts:
-            return adopt(turn, checkpoint_id, base)
-        trained = imitate(base, texts, settings, seed=seed, device=policy.device, watch=watching)
+            return adopt(turn, checkpoint_id, base, policy.chat)
+        trained = imitate(base, texts, settings, seed=seed, device=policy.device, chat=policy.chat, watch=watching)
     row = describe(
         turn,
         trained,
@@ -105,7 +106,7 @@ def read_apart(turn: Turn, path: Path) -> list[Demonstration]:
     return kept
 
 
-def adopt(turn: Turn, checkpoint_id: str, base: Path) -> str:
+def adopt(turn: Turn, checkpoint_id: str, base: Path, chat: Chat) -> str:
     """A model that people bring, as it is."""
     row = Checkpoint(
         checkpoint_id=checkpoint_id,
@@ -121,13 +122,15 @@ def adopt(turn: Turn, checkpoint_id: str, base: Path) -> str:
         loss=0.0,
         seconds=0.0,
     )
-    turn.registry.save(row, lambda folder: copy_model(base, folder))
+    turn.registry.save(row, lambda folder: copy_model(base, folder, chat))
     log(f"checkpoint {checkpoint_id}: the model in {base}, as it is")
     return checkpoint_id
 
 
-def copy_model(base: Path, folder: Path) -> None:
-    """The files of a model, without what hides in subfolders."""
+def copy_model(base: Path, folder: Path, chat: Chat) -> None:
+    """The files of a model, without what hides in subfolders, to be asked as `chat` says."""
     for path in base.iterdir():
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
+    if chat != "auto":
+        set_chat(folder, chat)

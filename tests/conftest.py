@@ -46,10 +46,29 @@ def why_no_vllm() -> str:
     return "" if done.returncode == 0 else done.stderr.strip() or "setup-vllm.sh failed"
 
 
+def why_no_compose() -> str:
+    """Why docker-compose cannot be asked here; empty where it can."""
+    return "" if shutil.which("docker-compose") else "there is no docker-compose (Debian: apt install docker-compose)"
+
+
+def postgres_commands() -> list[Path]:
+    """Debian's initdb, postgres and pg_isready of the newest version there is; empty where there is none."""
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    newest = max(found, key=lambda path: int(path.parent.name), default=None)
+    return [newest / name for name in ("initdb", "postgres", "pg_isready")] if newest else []
+
+
+def why_no_postgres() -> str:
+    """Why there is no Postgres here; empty where there is."""
+    return "" if postgres_commands() else "there is no initdb (Debian: apt install postgresql)"
+
+
 COMPONENTS: dict[str, Callable[[], str]] = {
     "mount": cache(why_no_mount),
     "chromium": cache(why_no_chromium),
     "vllm": cache(why_no_vllm),
+    "docker-compose": cache(why_no_compose),
+    "postgres": cache(why_no_postgres),
 }
 """Component to why it is missing, empty where it is there."""
 

@@ -11,23 +11,26 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
+from models.learning.ranks import rank
+
 ALPHA = 32
 
 
 @contextmanager
-def adapted(model: PreTrainedModel, rank: int, *, seed: int) -> Iterator[None]:
+def adapted(model: PreTrainedModel, lora_rank: int, *, seed: int) -> Iterator[None]:
     """Adapters of this rank on every linear layer but the head, which alone are trained; rank 0: the weights are."""
-    if rank == 0:
+    if lora_rank == 0:
         yield
         return
     from peft import LoraConfig, get_peft_model
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(r=lora_rank, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
         wrapped = get_peft_model(model, config)
     try:
         yield
     finally:
-        wrapped.merge_and_unload()
-        model.requires_grad_(True)
+        if rank() == 0:  # of several processes the first alone has the whole model
+            wrapped.merge_and_unload()
+            model.requires_grad_(True)

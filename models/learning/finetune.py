@@ -15,13 +15,15 @@ from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.objectives import GRADIENT_KINDS, open_objective
 from models.learning.on_policy import Sample, follow
+from models.learning.ranks import all_of, mine
 from models.learning.scoring import with_old
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import OnStep, Say, TrainingReport, train
+from models.policy.chat import spoken
 from models.policy.load import Policy, load_policy, move, save_policy
 from models.policy.prompting import context_length
 from models.policy.scratch import build_model, build_tokenizer
-from models.policy.settings import ScratchSettings
+from models.policy.settings import Chat, ScratchSettings
 
 Lessons = Sequence[Solution] | Sequence[Pair] | Sequence[Attempt]
 """What an objective learns from: cloning from solutions, dpo from pairs, policy gradients from attempts."""
@@ -126,7 +128,7 @@ def remember(policy: Policy, units: Sequence[Unit], settings: TrainingSettings, 
     examples = [example for unit in units for example in unit]
     memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
     with in_precision(policy.model, settings):
-        scored = iter(memory.hold(partial(with_old, policy.model, examples)))
+        scored = iter(all_of(memory.hold(partial(with_old, policy.model, mine(examples)))))
     return [tuple(next(scored) for _ in unit) for unit in units]
 
 
@@ -137,10 +139,12 @@ def imitate(
     *,
     seed: int,
     device: str,
+    chat: Chat = "auto",
     watch: Watch = UNWATCHED,
 ) -> Trained:
-    """Supervised fine-tuning of the policy of a folder on pairs of prompt and answer."""
+    """Supervised fine-tuning of the policy of a folder on pairs of prompt and answer, asked as `chat` says."""
     policy = load_policy(parent, device=device)
+    spoken(policy.tokenizer, chat)
     return _train(policy, from_texts(policy.tokenizer, texts), Cloning(), settings, seed, watch)
 
 

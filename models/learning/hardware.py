@@ -33,6 +33,12 @@ def accelerated(model: PreTrainedModel, settings: TrainingSettings) -> Iterator[
         AcceleratorState._reset_state(reset_partial_state=True)  # else no other device or precision in this process
 
 
+def prepared(accelerator: Accelerator, model: PreTrainedModel) -> PreTrainedModel:
+    """The model as its precision wants it; that several processes share it is seen to already."""
+    ready: PreTrainedModel = accelerator.prepare_model(model, evaluation_mode=accelerator.num_processes > 1)
+    return ready
+
+
 def in_precision(model: PreTrainedModel, settings: TrainingSettings) -> AbstractContextManager[None]:
     """Products as a training with these settings computes them."""
     return torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")

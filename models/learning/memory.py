@@ -23,11 +23,11 @@ class NoMemoryError(TrainingError):
 class Memory:
     """How many tokens are computed at once: `Memory(8192, say, "lower …").hold(work)`."""
 
-    def __init__(self, at_once: int, say: Callable[[str], None], advice: str) -> None:
+    def __init__(self, at_once: int, say: Callable[[str], None], advice: str, *, may_halve: bool = True) -> None:
         self.at_once = at_once
         self._say = say
         self._advice = advice
-        self._halvings = 0
+        self._halvings_left = MOST_HALVINGS if may_halve else 0
 
     def hold(self, work: Callable[[int], T]) -> T:
         """What work gives, told how many tokens to take at once; it is done anew where that was too much."""
@@ -43,8 +43,8 @@ class Memory:
         """Half as much at once, where it is the memory that failed; raises where that does not help."""
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise error
-        if self._halvings == MOST_HALVINGS:
+        if not self._halvings_left:
             raise NoMemoryError(f"the memory does not hold {self.at_once:,} tokens at once: {self._advice}") from error
-        self._halvings += 1
+        self._halvings_left -= 1
         self.at_once = max(1, self.at_once // 2)
         self._say(f"out of memory: on with {self.at_once:,} tokens at once, which changes no step")

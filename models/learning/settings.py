@@ -74,6 +74,9 @@ class LearningSettings(TrainingSettings):
     lora_rank: Annotated[
         int, "Rank of LoRA adapters that learn in the weights' place and are merged into them; 0: the weights learn."
     ] = 0
+    processes: Annotated[
+        int, "Processes that train together, one a GPU, each with a part of all weights (FSDP); 1: no others."
+    ] = 1
     refining_rate: Annotated[float, "Objectives but cloning: their peak learning rate, as a share of cloning's."] = 0.1
     refining_epochs: Annotated[float, "Objectives but cloning: passes over pairs or attempts."] = 1.0
     window: Annotated[int, "Objectives but cloning: newest rounds whose attempts they learn from."] = 1
@@ -109,6 +112,8 @@ class LearningSettings(TrainingSettings):
             raise ValueError(f"refining_epochs must be over 0 and at most 1000, found {self.refining_epochs}")
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank is {self.lora_rank}; expected 0, no adapters, or a rank as 16")
+        if self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; expected at least 1")
         if self.warm_up_rounds < 0 or self.window < 1 or self.max_pairs < 1:
             raise ValueError("warm_up_rounds must be 0 or more, window and max_pairs at least 1")
         if self.beta <= 0 or self.nll_weight < 0 or self.kl_weight < 0 or self.importance_cap <= 0:

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from time import monotonic
 
 import torch
@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
 from models.learning.draft import Draft, TrainingState
-from models.learning.hardware import accelerated
+from models.learning.hardware import accelerated, prepared
 from models.learning.memory import Memory, TrainingError
 from models.learning.objective import Loss, Measured, Objective
+from models.learning.ranks import mine, num_ranks, shared, together, whole
 from models.learning.scoring import entropy, target_logits, target_logprobs
 from models.learning.settings import TrainingSettings
+from models.learning.tally import Tally
 
 PLAIN_SCORES = 2**17
 """Attention scores of a head and a batch up to which a CPU is quicker without fused blocks (measured).
@@ -94,8 +96,12 @@ def train(
     total = sum(example.num_tokens for batch in plan for unit in batch for example in unit)
     most = max(map(longest, units))
     scores = most * max(most, settings.batch_tokens)
-    with accelerated(model, settings) as accelerator, training(model, seed, scores, settings):
-        trainer = Trainer(model, accelerator, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
+    with (
+        accelerated(model, settings) as accelerator,
+        shared(model) as model_here,
+        training(model_here, seed, scores, settings),
+    ):
+        trainer = Trainer(model_here, accelerator, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
         names = [[example.name for unit in batch for example in unit] for batch in plan]
         identity = fingerprint(names, objective, settings, seed)
         if draft and (kept := draft.load(identity, say)):
@@ -134,7 +140,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepared(accelerator, model), accelerator.prepare_optimizer(optimizer)
         self.done: list[StepReport] = []
         """Steps that are done."""
         self._accelerator = accelerator
@@ -142,14 +148,19 @@ class Trainer:
         self._settings = settings
         self._num_steps = num_steps
         self._tokens_in_all = num_tokens
-        self._memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
+        self._memory = Memory(
+            settings.forward_tokens or settings.batch_tokens,
+            say,
+            settings.when_no_memory,
+            may_halve=num_ranks() == 1,  # the others would wait
+        )
 
     def step(self, units: Sequence[Unit], since: float | None = None) -> StepReport:
         """One step of the optimizer, which began at `since`; the weights stay when anything is not finite."""
         started = since or monotonic()
         tally = self._backward(units)
         loss = tally.loss / tally.size
-        norm = self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm).item()
+        norm = whole(self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             names = [example.name for unit in units for example in unit]
             raise NonFiniteLossError(
@@ -164,7 +175,7 @@ class Trainer:
 
     def skip(self, since: float) -> StepReport:
         """A step in which there was nothing to learn."""
-        return self._note(loss=0.0, norm=0.0, rate=0.0, started=since, tally=_Tally(size=1.0))
+        return self._note(loss=0.0, norm=0.0, rate=0.0, started=since, tally=Tally(size=1.0))
 
     def report(self) -> TrainingReport:
         """What the steps came to."""
@@ -205,7 +216,7 @@ class Trainer:
         """The weights that change, by name."""
         return ((name, weights) for name, weights in self.model.named_parameters() if weights.requires_grad)
 
-    def _note(self, loss: float, norm: float, rate: float, started: float, tally: "_Tally") -> StepReport:
+    def _note(self, loss: float, norm: float, rate: float, started: float, tally: Tally) -> StepReport:
         self.done.append(
             StepReport(
                 step=len(self.done) + 1,
@@ -223,21 +234,25 @@ class Trainer:
         )
         return self.done[-1]
 
-    def _backward(self, units: Sequence[Unit]) -> "_Tally":
-        """The gradient of a step, in as many parts as the memory wants, which change nothing of it."""
+    def _backward(self, units: Sequence[Unit]) -> Tally:
+        """The gradient of a step, in as many parts as the memory and the processes want, which change nothing of it."""
         size = self._objective.size([example for unit in units for example in unit])
 
-        def compute(at_once: int) -> _Tally:
+        def compute(at_once: int) -> Tally:
             self.optimizer.zero_grad(set_to_none=True)
-            tally = _Tally(size=size)
-            for part in cut(units, at_once):
+            tally = Tally(size=size)
+            parts = list(cut(mine(units), at_once))
+            most = max(together(len(parts)))
+            for part in parts:
                 batch = collate(part, self.model.device)
                 loss = self._loss(batch)
-                self._accelerator.backward(loss.total / size)
+                self._accelerator.backward(loss.total * num_ranks() / size)  # of which the processes take the mean
                 tally.add(loss, batch)
+            for _ in range(most - len(parts)):  # a layer's weights come only where all ask for it
+                self._accelerator.backward(self._loss(collate(units[:1], self.model.device)).total * 0)
             return tally
 
-        return self._memory.hold(compute)
+        return Tally.merged(together(self._memory.hold(compute)))
 
     def _loss(self, batch: Batch) -> Loss:
         logits = target_logits(self.model, batch)
@@ -246,30 +261,6 @@ class Trainer:
             return loss
         mask = batch.mask
         return Loss(loss.total, {**loss.measured, "entropy": Measured((entropy(logits) * mask).sum(), mask.sum())})
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    """Sums over the parts of a step."""
-
-    size: float
-    loss: float = 0.0
-    num_examples: int = 0
-    num_tokens: int = 0
-    measured: dict[str, list[Measured]] = field(default_factory=dict)
-
-    def add(self, loss: Loss, batch: Batch) -> None:
-        self.loss += loss.total.item()
-        self.num_examples += len(batch.names)
-        self.num_tokens += batch.num_tokens
-        for name, measured in loss.measured.items():
-            self.measured.setdefault(name, []).append(measured)
-
-    def means(self) -> dict[str, float]:
-        return {
-            name: float(sum(part.total.item() for part in parts) / sum(part.number.item() for part in parts))
-            for name, parts in self.measured.items()
-        }
 
 
 @contextmanager

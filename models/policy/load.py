@@ -3,6 +3,7 @@
 Weights are safetensors and code of a model's own is never run.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from transformers.utils import logging
 
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
+from models.policy.joined import KEY_VARIABLE, Joined
 from models.policy.protocol import Engine
 from models.policy.server_engine import ServerEngine
 from models.policy.serving import NAME, Serving
@@ -23,6 +25,8 @@ from models.policy.vllm_engine import VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
+IDLE_S = 5.0
+"""In which a server of others may have been started anew, and nobody was asking."""
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
 
@@ -118,6 +122,8 @@ def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
 
 
 def _open_server(folder: Path, settings: PolicySettings) -> Engine:
+    if settings.is_joined:
+        return _join_server(folder, settings)
     device = choose_device(settings.device)
     options = {
         "dtype": str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
@@ -150,6 +156,22 @@ def _open_server(folder: Path, settings: PolicySettings) -> Engine:
     except BaseException:
         serving.stop()
         raise
+
+
+def _join_server(folder: Path, settings: PolicySettings) -> Engine:
+    key = os.environ.get(KEY_VARIABLE, "")
+    joined = Joined(settings.server, folder, key=key, patience_s=settings.patience_s)
+    return ServerEngine(
+        joined.url,
+        joined.name,
+        load_tokenizer(folder),
+        key=key,
+        max_rows=settings.max_rows,
+        timeout_s=settings.timeout_s,
+        patience_s=settings.patience_s,
+        revive=joined.revive,
+        idle_s=IDLE_S,
+    )
 
 
 ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 SCRATCH = "scratch"
+Chat = Literal["auto", "plain", "thinking", "direct"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +15,20 @@ class PolicySettings:
     model: Annotated[str, "scratch (a small Llama made here), or a Hugging Face folder or name."] = SCRATCH
     engine: Annotated[
         Literal["transformers", "vllm", "server"],
-        "What generates text: transformers, vllm in this environment, or a server of ours that is asked over HTTP.",
+        "What generates text: transformers, vllm in this environment, or a server that is asked over HTTP.",
     ] = "transformers"
     server: Annotated[
-        str, "server: the command that serves a folder, of vLLM in whichever environment: .venv-vllm/bin/vllm serve."
+        str,
+        "server: the command that serves a folder, of vLLM in whichever environment, as .venv-vllm/bin/vllm serve; or "
+        "the address of a server of others, as http://gpu1:8000.",
     ] = "vllm serve"
     timeout_s: Annotated[float, "server: longest wait for one answer, in seconds."] = 600.0
     patience_s: Annotated[float, "server: how long a request is tried again where none comes, in seconds."] = 600.0
+    chat: Annotated[
+        Chat,
+        "How a model is asked: auto, by its chat template where it has one; plain, as bare text; thinking or direct, "
+        "by a chat template that thinks on demand.",
+    ] = "auto"
     device: Annotated[str, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
@@ -39,13 +47,18 @@ class PolicySettings:
         if self.timeout_s <= 0 or self.patience_s <= 0:
             raise ValueError(f"timeout_s {self.timeout_s:g} and patience_s {self.patience_s:g} must be over 0")
         if not self.server.strip():
-            raise ValueError("server is empty; expected a command as vllm serve")
+            raise ValueError("server is empty; expected a command as vllm serve, or an address as http://gpu1:8000")
         if self.tensor_parallel < 1:
             raise ValueError(f"tensor_parallel is {self.tensor_parallel}; expected at least 1 GPU")
         if not 0 < self.gpu_memory <= 1:
             raise ValueError(f"gpu_memory is {self.gpu_memory:g}; expected a share, over 0 to 1")
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise ValueError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the server is one that others started."""
+        return self.engine == "server" and self.server.startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, kw_only=True)

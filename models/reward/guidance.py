@@ -9,6 +9,7 @@ from models.reward.countdown import may_hold
 from models.reward.math import find_answer
 from models.reward.outcome import is_whole, judge_completions
 from models.reward.protocol import Judgement
+from models.reward.text import said
 from models.reward.verifier import reads_gold
 from models.search.protocol import Guide
 from storage.records import Problem
@@ -105,7 +106,7 @@ class Agreement:
 
         Answers that are asked of together vote first, so that their order tells nothing.
         """
-        found = [find_answer(answer.text) if is_whole(answer) else "" for _, answer in asked]
+        found = [find_answer(said(answer.text)) if is_whole(answer) else "" for _, answer in asked]
         for (problem, _), vote in zip(asked, found, strict=True):
             if vote:
                 self._votes.setdefault(problem.problem_id, Counter())[vote] += 1

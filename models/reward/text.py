@@ -4,7 +4,13 @@ import re
 
 OPEN_BOX = r"\boxed{"
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
+CLOSE_THINKING = "</think>"
 BRACE = re.compile("[{}]")
+
+
+def said(text: str) -> str:
+    """What a policy says after it has thought; all, where it shows no thinking."""
+    return text.rpartition(CLOSE_THINKING)[2]
 
 
 def find_tagged(text: str) -> str | None:

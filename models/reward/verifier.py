@@ -6,6 +6,7 @@ from models.reward.countdown import CountdownVerifier
 from models.reward.gym import GymVerifier
 from models.reward.math import MathVerifier
 from models.reward.protocol import Judgement, Verifier
+from models.reward.text import said
 from storage.records import Problem
 
 VERIFIERS: dict[str, Verifier] = {
@@ -17,13 +18,13 @@ VERIFIERS: dict[str, Verifier] = {
 
 
 def judge(attempts: Sequence[tuple[Problem, str]]) -> list[Judgement]:
-    """One judgement an attempt, in order, each by its problem's verifier. Safe to call from several threads.
+    """One judgement an attempt, in order, each by its problem's verifier, which reads no thinking.
 
-    Raises ValueError on an unknown verifier, before any attempt is judged.
+    Safe to call from several threads. Raises ValueError on an unknown verifier, before any attempt is judged.
     """
     groups: dict[str, list[tuple[Problem, str]]] = {}
     for problem, text in attempts:
-        groups.setdefault(problem.verifier, []).append((problem, text))
+        groups.setdefault(problem.verifier, []).append((problem, said(text)))
     verifiers = {name: find_verifier(name) for name in groups}
     judged = {name: iter(verifiers[name].judge(group)) for name, group in groups.items()}
     return [next(judged[problem.verifier]) for problem, _ in attempts]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from storage.records import Problem
-from storage.sources.file import FileMaker, FileProblems, gold_answer
+from storage.sources.file import FileProblems, file_maker
+from storage.sources.questions import gold_answer
 from storage.sources.source import Capacity, RanDry, Source, Splits, question_id
 
 
@@ -30,7 +31,7 @@ def sums(start: int, stop: int) -> list[dict[str, Any]]:
 
 
 def drawn(path: Path, **settings: Any) -> list[Problem]:
-    return list(FileMaker(FileProblems(path=path, **settings)).draws())
+    return list(file_maker(FileProblems(path=path, **settings)).draws())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_new_rows_and_another_order_of_rows_leave_the_others_in_order(tmp_path: 
 
 def test_a_benchmark_file_alone_makes_benchmark_and_final_and_never_trains(tmp_path: Path) -> None:
     train, bench = write(tmp_path / "train.jsonl", sums(0, 20)), write(tmp_path / "bench.jsonl", sums(15, 25))
-    maker = FileMaker(FileProblems(path=train, benchmark_path=bench))
+    maker = file_maker(FileProblems(path=train, benchmark_path=bench))
     source = Source(maker, Splits(benchmark=6, final=4, development=5))
     reserved = source.reserved()
     held_out = {problem.question for split in ("benchmark", "final") for problem in reserved[split]}
@@ -199,7 +200,7 @@ def test_a_benchmark_file_alone_makes_benchmark_and_final_and_never_trains(tmp_p
 def test_running_dry_names_the_file_to_lengthen(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", sums(0, 10))
     with pytest.raises(RanDry) as refusal:
-        Source(FileMaker(FileProblems(path=path)), Splits(benchmark=2, final=2, development=2)).draw_new(9, used=())
+        Source(file_maker(FileProblems(path=path)), Splits(benchmark=2, final=2, development=2)).draw_new(9, used=())
     assert str(refusal.value) == (
         "file:a.jsonl has run dry: 9 new problems are asked for and 4 are left of 10 problems. "
         f"Ask for fewer new ones, or add rows to {path}."
@@ -207,5 +208,5 @@ def test_running_dry_names_the_file_to_lengthen(tmp_path: Path) -> None:
 
 
 def test_a_typed_question_has_no_gold_answer() -> None:
-    problem = FileMaker(FileProblems(path=Path("a.jsonl"), prompt="Q: {question}")).parse("6 times 7?")
+    problem = file_maker(FileProblems(path=Path("a.jsonl"), prompt="Q: {question}")).parse("6 times 7?")
     assert (problem.prompt, problem.answer, problem.verifier) == ("Q: 6 times 7?", "", "math")
