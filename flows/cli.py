@@ -156,7 +156,7 @@ def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, set
             begun = begin_run(home, config, num_rounds=num_rounds, is_new=new_run)
             from flows.orchestrator import start_prefect
 
-            server = start_prefect(home)
+            server = start_prefect(home, config.serve.url if config.run.runner == "workers" else "")
             from flows.launch import launch  # takes as long as the server does to start
 
             sys.exit(launch(home, begun, server))

@@ -37,7 +37,7 @@ PRETRAINED: dict[str, dict[str, float]] = {
     "run": {"workers": 1},
     "policy": {"threads": 0},
     "initialization": GENTLER,
-    "learning": GENTLER | {"epochs": 2.0},
+    "learning": GENTLER | {"epochs": 2.0, "cooling": 0.0},
 }
 """Defaults of initialization and learning for a policy that is not made from scratch."""
 
@@ -49,8 +49,11 @@ class RunSettings:
     rounds: Annotated[int, "Rounds of a run."] = 6
     seed: Annotated[int, "Seed of everything random in a run."] = 0
     shard_problems: Annotated[int, "Problems of a search shard, one Prefect task each."] = 500
-    runner: Annotated[Literal["threads", "processes"], "What search shards run in."] = "threads"
-    workers: Annotated[int, "Search shards at work side by side."] = 2
+    runner: Annotated[
+        Literal["threads", "processes", "workers"],
+        "What search shards run in: threads or processes here, or workers of a Prefect work pool who see this home.",
+    ] = "threads"
+    workers: Annotated[int, "threads and processes: search shards at work side by side."] = 2
     plateau_after: Annotated[int, "Refusals in a row after which the wheel is on a plateau."] = 3
     on_plateau: Annotated[Literal["stop", "search_harder"], "What the wheel does there."] = "stop"
     stage_timeout_s: Annotated[float, "Longest time that a stage may take, in seconds."] = 86400.0
@@ -141,6 +144,10 @@ IMPOSSIBLE = (
         lambda c: c.learning.processes > 1 and c.learning.is_on_policy,
         "learning.processes is {c.learning.processes} and learning.on_policy_steps {c.learning.on_policy_steps}: what "
         "samples while it trains does so in one process; set one of them to its default.",
+    ),
+    Impossible(
+        lambda c: c.run.runner == "workers" and not c.serve.url,
+        'run.runner is "workers", who are told what to do by a Prefect server: name it as serve.url (docs/scaling.md).',
     ),
     Impossible(
         lambda c: c.splits.benchmark == 0,
@@ -250,6 +257,11 @@ IDLE = (
         ("learning.epochs", "learning.fade"),
         lambda c: c.learning.objective != CLONING and c.learning.warm_up_rounds == 0,
         'learning.objective is "{c.learning.objective}", and without learning.warm_up_rounds no round clones',
+    ),
+    Idle(
+        ("run.workers",),
+        lambda c: c.run.runner == "workers",
+        'run.runner is "workers", of whom there are as many as people start',
     ),
     Idle(
         ("policy.chat",),

@@ -35,10 +35,10 @@ THREADS = {"GOMP_SPINCOUNT": "3000"}
 """Threads that wait soon give their core away: spinning on, two on a busy machine were ten times slower than one."""
 
 
-def start_prefect(home: Home) -> Server:
-    """Make the settings; under them the server that `flywheel serve` has for this home, else one of our own."""
+def start_prefect(home: Home, url: str = "") -> Server:
+    """Make the settings; under them the server at `url`, else the one of `flywheel serve`, else one of our own."""
     settle(home)
-    server = find_served(home) or Server.start(home.logs / "prefect.log")
+    server = Server(api=url) if url else find_served(home) or Server.start(home.logs / "prefect.log")
     os.environ["PREFECT_API_URL"] = server.api
     return server
 

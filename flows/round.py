@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture
 
 from flows.config import Config
 from flows.stages import Stages
+from flows.workers import search_by_workers
 from models.evaluation.gate import mcnemar_p_value
 from models.learning.settings import LearningSettings
 from storage.records import Evaluation, Promotion, Round, Split, Verdict, now
@@ -62,7 +63,9 @@ def prepared(stage: Task[P, R], name: str, config: Config) -> Task[P, R]:
 
 
 def search_shards(turn: Turn, checkpoint_id: str, shards: Sequence[Shard], config: Config) -> list[Progress]:
-    """Search every shard, as many at a time as the flow's task runner has room for; gives what each came to."""
+    """Search every shard, as many at a time as whoever runs them has room for; gives what each came to."""
+    if config.run.runner == "workers":
+        return search_by_workers(turn, checkpoint_id, shards, config)
     futures = [
         prepared(search, f"{turn.label} · search {shard.index + 1} of {shards[-1].index + 1}", config).submit(
             turn, shard, checkpoint_id, config.policy, config.search

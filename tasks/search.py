@@ -46,9 +46,9 @@ def cut(num_problems: int, size: int) -> list[Shard]:
 def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings, settings: SearchSettings) -> Progress:
     """Publish the shard's trajectories, unless they are there; gives what they came to."""
     obey_parent()
-    key = f"{turn.part}-s{shard.index:04d}"
-    if turn.lake.has("trajectories", key):
+    if is_searched(turn, shard):
         return recall(turn, shard)
+    key = part_of(turn, shard)
     check_stop()
     started = monotonic()
     draws: list[Draw] = turn.lake.read("draws", turn.part)[shard.first : shard.last]
@@ -74,6 +74,16 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
     turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()
+
+
+def part_of(turn: Turn, shard: Shard) -> str:
+    """Names what is published of a shard."""
+    return f"{turn.part}-s{shard.index:04d}"
+
+
+def is_searched(turn: Turn, shard: Shard) -> bool:
+    """Whether the lake has all of a shard."""
+    return turn.lake.has("trajectories", part_of(turn, shard))
 
 
 def show_rewards(judgement: Judgement) -> str:

@@ -13,6 +13,7 @@ from storage.sources.questions import QuestionMaker, check_columns
 
 CONVERTED = "refs/convert/parquet"
 """The revision that holds the hub's own Parquet files, at subset/split/0000.parquet."""
+DOWNLOAD = f"hf download {{}} --repo-type dataset --revision {CONVERTED}"
 NETWORK_TIMEOUT_S = 4.0
 """For one answer of the hub."""
 
@@ -90,8 +91,8 @@ def _fetch(dataset: str, subset: str, split: str, pattern: str) -> Sequence[Path
     except Exception as error:  # the hub's, and those of whichever HTTP library it stands on
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
-            f"the dataset {dataset!r} is not on this machine and cannot be fetched from {constants.ENDPOINT} ({reason})."
-            f" Where there is a network: `hf download {dataset} --repo-type dataset --revision {CONVERTED}`. "
+            f"the dataset {dataset!r} is not on this machine and cannot be fetched from {constants.ENDPOINT} "
+            f"({reason}). Where there is a network: `{DOWNLOAD.format(dataset)}`. "
             "Or name a file, with problems.kind=file."
         ) from error
     if not found:

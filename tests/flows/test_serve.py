@@ -386,8 +386,11 @@ def test_work_pools_are_offered_the_same_deployments() -> None:
 
     from flows.deployed import DEPLOYED
     from flows.serve import STRATEGIES
+    from flows.workers import DEPLOYMENT, search_shard
 
-    said = yaml.safe_load((DOCS.parent / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    *said, shards = yaml.safe_load((DOCS.parent / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert shards["entrypoint"] == f"flows/workers.py:{search_shard.fn.__name__}"
+    assert f"{search_shard.name}/{shards['name']}" == DEPLOYMENT
     assert {one["name"] for one in said} == set(DEPLOYED)
     for one in said:
         path, _, function = one["entrypoint"].partition(":")
