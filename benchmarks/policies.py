@@ -15,8 +15,10 @@ from models.policy.settings import ScratchSettings
 from storage.countdown import CountdownProblems
 from storage.demonstrations import CHARACTERS, countdown_demonstrations
 
+DEFAULT = ScratchSettings()
 
-def make_policy(settings: InitializationSettings, game: CountdownProblems) -> Policy:
+
+def make_policy(settings: InitializationSettings, game: CountdownProblems, shape: ScratchSettings = DEFAULT) -> Policy:
     """A small Llama from goal-blind walks of a game. Tells its digest."""
     walks = countdown_demonstrations(game, seed=0, behaviour_share=settings.behaviour_share)
     texts = [(walk.prompt, walk.completion) for walk in islice(walks, settings.demonstrations)]
@@ -28,7 +30,7 @@ def make_policy(settings: InitializationSettings, game: CountdownProblems) -> Po
             print(f"\r{told}", end="", flush=True)
 
     watch = Watch(on_step=tell)
-    trained = build_from_scratch(texts, CHARACTERS, settings, ScratchSettings(), seed=0, device="cpu", watch=watch)
+    trained = build_from_scratch(texts, CHARACTERS, settings, shape, seed=0, device="cpu", watch=watch)
     with tempfile.TemporaryDirectory() as folder:
         trained.save(Path(folder))
         digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:16]

@@ -276,7 +276,7 @@ IDLE = (
     Idle(
         ("policy.tensor_parallel", "policy.gpu_memory", "policy.dtype"),
         lambda c: c.policy.is_joined,
-        'policy.server is "{c.policy.server}", which was started with its own',
+        'policy.server is "{c.policy.server}", which has its own',
     ),
     Idle(
         ("policy.server", "policy.timeout_s", "policy.patience_s"),

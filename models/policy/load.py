@@ -15,18 +15,17 @@ from transformers.utils import logging
 
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
-from models.policy.joined import KEY_VARIABLE, Joined
+from models.policy.joined import Joined
+from models.policy.keeper import KEY_VARIABLE
 from models.policy.protocol import Engine
 from models.policy.server_engine import ServerEngine
-from models.policy.serving import NAME, Serving
+from models.policy.serving import Serving
 from models.policy.settings import PolicySettings
 from models.policy.transformers_engine import TransformersEngine
 from models.policy.vllm_engine import VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
-IDLE_S = 5.0
-"""In which a server of others may have been started anew, and nobody was asking."""
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
 
@@ -122,56 +121,38 @@ def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
 
 
 def _open_server(folder: Path, settings: PolicySettings) -> Engine:
-    if settings.is_joined:
-        return _join_server(folder, settings)
+    keeper = _join(folder, settings) if settings.is_joined else _start(folder, settings)
+    try:
+        return ServerEngine(
+            keeper.url,
+            folder.name,
+            load_tokenizer(folder),
+            key=keeper.key,
+            max_rows=settings.max_rows,
+            timeout_s=settings.timeout_s,
+            patience_s=settings.patience_s,
+            revive=keeper.revive,
+            stop=keeper.stop,
+        )
+    except BaseException:
+        keeper.stop()
+        raise
+
+
+def _start(folder: Path, settings: PolicySettings) -> Serving:
     device = choose_device(settings.device)
     options = {
         "dtype": str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
         "max-num-seqs": settings.max_rows,
         "tensor-parallel-size": settings.tensor_parallel,
         "gpu-memory-utilization": settings.gpu_memory,
-        "logprobs-mode": "processed_logprobs",
     }
-    serving = Serving(
-        folder,
-        settings.server,
-        [
-            *(f"--{name}={value}" for name, value in options.items()),
-            "--enable-prompt-tokens-details",
-            *(["--enforce-eager"] if device == "cpu" else []),
-        ],
-    )
-    try:
-        return ServerEngine(
-            serving.url,
-            NAME,
-            load_tokenizer(folder),
-            key=serving.key,
-            max_rows=settings.max_rows,
-            timeout_s=settings.timeout_s,
-            patience_s=settings.patience_s,
-            revive=serving.revive,
-            stop=serving.stop,
-        )
-    except BaseException:
-        serving.stop()
-        raise
+    eager = ["--enforce-eager"] if device == "cpu" else []
+    return Serving(folder, settings.server, [*(f"--{name}={value}" for name, value in options.items()), *eager])
 
 
-def _join_server(folder: Path, settings: PolicySettings) -> Engine:
-    key = os.environ.get(KEY_VARIABLE, "")
-    joined = Joined(settings.server, folder, key=key, patience_s=settings.patience_s)
-    return ServerEngine(
-        joined.url,
-        joined.name,
-        load_tokenizer(folder),
-        key=key,
-        max_rows=settings.max_rows,
-        timeout_s=settings.timeout_s,
-        patience_s=settings.patience_s,
-        revive=joined.revive,
-        idle_s=IDLE_S,
-    )
+def _join(folder: Path, settings: PolicySettings) -> Joined:
+    return Joined(settings.server, folder, key=os.environ.get(KEY_VARIABLE, ""), patience_s=settings.patience_s)
 
 
 ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {

@@ -6,7 +6,6 @@ request is sent again, later and later, and an answer is taken once. Siblings ar
 """
 
 import asyncio
-import math
 import queue
 import time
 from collections.abc import Callable
@@ -43,15 +42,13 @@ class ServerEngine:
         patience_s: float,
         revive: Callable[[], None] = lambda: None,
         stop: Callable[[], None] = lambda: None,
-        idle_s: float = math.inf,
     ) -> None:
-        """`revive` is called where nothing answers, and after so long without a request; `stop` on closing."""
+        """`revive` is called where nothing answers, `stop` when the engine is closed."""
         self.codec = Codec(tokenizer)
         self.num_computed_tokens = 0
         self._model, self._patience_s, self._revive, self._stop = model, patience_s, revive, stop
         self._done: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
         self._num_waiting = 0
-        self._idle_s, self._asked_at = idle_s, time.monotonic()
         self._slots = asyncio.Semaphore(max_rows)
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -68,8 +65,6 @@ class ServerEngine:
     def add(self, key: int, request: Request) -> None:
         """Send a request. One with no token to start from, or no room for an answer, completes as an error."""
         row = Row.of(key, request, self.codec.encode(request.prompt), self.context)
-        if not self._num_waiting and time.monotonic() - self._asked_at > self._idle_s:
-            self._revive()
         self._num_waiting += 1
         if row.goes_on:
             asyncio.run_coroutine_threadsafe(self._answer(row), self._loop)
@@ -82,7 +77,6 @@ class ServerEngine:
         while self._num_waiting and (not finished or not self._done.empty()):
             row = self._done.get()
             self._num_waiting -= 1
-            self._asked_at = time.monotonic()
             if isinstance(row, BaseException):
                 raise row
             finished.append(row)

@@ -1,4 +1,4 @@
-"""A vLLM server of our own: on loopback, with a key, ended with this process, and started again where it dies."""
+"""A vLLM server of our own: with a key, ended with this process, and started again where it dies."""
 
 import os
 import secrets
@@ -21,8 +21,7 @@ from models.policy.find import PolicyError
 from models.policy.remote import VLLM_DEFAULTS
 
 LOCALHOST = "127.0.0.1"
-NAME = "policy"
-"""Of the model, to whoever asks the server."""
+EVERYWHERE = ("0.0.0.0", "::")
 START_TIMEOUT_S = 600.0
 LOOK_S = 0.2
 MOST_RESTARTS = 3
@@ -32,14 +31,31 @@ TAIL_CHARS = 600
 class Serving:
     """`Serving(folder, "vllm serve", ["--dtype", "float32"])` answers at `.url` for who sends `.key`."""
 
-    def __init__(self, folder: Path, command: str, options: Sequence[str]) -> None:
-        """Start it and wait. Raises PolicyError where it does not."""
-        self.key = secrets.token_hex(16)
-        self._port = free_port()
+    def __init__(
+        self,
+        folder: Path,
+        command: str,
+        options: Sequence[str],
+        *,
+        host: str = LOCALHOST,
+        port: int = 0,
+        key: str = "",
+    ) -> None:
+        """Start it and wait. Raises PolicyError where it does not serve.
+
+        It listens at `host`, on loopback alone by default, at any port and with a key made here where none is given.
+        """
+        self.key = key or secrets.token_hex(16)
+        self._host = LOCALHOST if host in EVERYWHERE else host
+        self._port = port or free_port()
+        words = shlex.split(command)
+        place = words.index("serve") + 1 if "serve" in words else len(words)  # vLLM wants the model before any option
         self._command = [
-            *shlex.split(command),
+            *words[:place],
             str(folder),
-            *("--host", LOCALHOST, "--port", str(self._port), "--served-model-name", NAME),
+            *words[place:],
+            *("--host", host, "--port", str(self._port), "--served-model-name", folder.name),
+            *("--logprobs-mode", "processed_logprobs", "--enable-prompt-tokens-details"),
             *options,
         ]
         if shutil.which(self._command[0]) is None:
@@ -52,9 +68,14 @@ class Serving:
         self.revive()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://{LOCALHOST}:{self._port}/v1"
+        return f"http://{self._host}:{self._port}/v1"
 
     def revive(self) -> None:
         """Start it if it is not there. Raises PolicyError where it dies again and again."""

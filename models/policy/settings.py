@@ -20,7 +20,7 @@ class PolicySettings:
     server: Annotated[
         str,
         "server: the command that serves a folder, of vLLM in whichever environment, as .venv-vllm/bin/vllm serve; or "
-        "the address of a server of others, as http://gpu1:8000.",
+        "the address of a keeper on another machine, as http://gpu1:8001.",
     ] = "vllm serve"
     timeout_s: Annotated[float, "server: longest wait for one answer, in seconds."] = 600.0
     patience_s: Annotated[float, "server: how long a request is tried again where none comes, in seconds."] = 600.0
@@ -47,7 +47,7 @@ class PolicySettings:
         if self.timeout_s <= 0 or self.patience_s <= 0:
             raise ValueError(f"timeout_s {self.timeout_s:g} and patience_s {self.patience_s:g} must be over 0")
         if not self.server.strip():
-            raise ValueError("server is empty; expected a command as vllm serve, or an address as http://gpu1:8000")
+            raise ValueError("server is empty; expected a command as vllm serve, or an address as http://gpu1:8001")
         if self.tensor_parallel < 1:
             raise ValueError(f"tensor_parallel is {self.tensor_parallel}; expected at least 1 GPU")
         if not 0 < self.gpu_memory <= 1:
@@ -57,7 +57,7 @@ class PolicySettings:
 
     @property
     def is_joined(self) -> bool:
-        """Whether the server is one that others started."""
+        """Whether the server is one that a keeper keeps."""
         return self.engine == "server" and self.server.startswith(("http://", "https://"))
 
 

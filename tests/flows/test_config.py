@@ -100,7 +100,7 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
         ("run.stage_timeout_s=0", "--set: in [run], stage_timeout_s is 0; expected more than 0."),
         (
             "problems.kind=gsm8k",
-            '--set: problems.kind is "gsm8k"; expected one of "countdown", "reasoning_gym", "file".',
+            '--set: problems.kind is "gsm8k"; expected one of "countdown", "reasoning_gym", "file", "hub".',
         ),
         (
             "problems.kind=file",

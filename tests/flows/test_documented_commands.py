@@ -74,6 +74,13 @@ def test_a_make_target_is_there(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("arguments", [a for a in of("python") if a[:2] == ["-m", "models.policy.keeper"]], ids=named)
+def test_the_keeper_is_shown_with_options_that_it_has(arguments: list[str]) -> None:
+    command = [sys.executable, *arguments[:2], "--help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(option in told for option in arguments[2:] if option.startswith("--"))
+
+
 @pytest.mark.parametrize("arguments", [a for a in of("python") if a[0].startswith("benchmarks/")], ids=named)
 def test_a_benchmark_explains_itself(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -1,0 +1,128 @@
+"""GSM8K and MATH-500 through the whole of it: loaded, verified, and round a wheel with a small policy made on the spot.
+
+`FLYWHEEL_DATA` names the folder with gsm8k_train.jsonl, gsm8k_test.jsonl and math500_test.json, columns question and
+answer. `gold_right_…` is the share of their own solutions (MATH-500's in a box) that the verifier calls right, and
+`gold_wrong_…` of those of the next problem, which may have the same answer. The wheel's policy is made of
+`--demonstrations` solutions of GSM8K's train file, disjoint from what it trains on, and judged on the test file. It is
+far too small for such problems: an accuracy of about nothing, and a gate or a preflight that says so, is what is to be
+seen (`refused_for_a_reason` is 1 then).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result import conclude
+from models.reward.verifier import judge
+from storage.problems import open_source
+from storage.records import Problem
+from storage.sources.file import FileProblems
+from storage.sources.rows import read_rows
+from storage.sources.source import Splits
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = {
+    "gsm8k": ("gsm8k_test.jsonl", "{}"),
+    "math500": ("math500_test.json", r"Therefore it is \boxed{{{}}}."),
+}
+"""A file, and what a policy would write of its answers."""
+GOALS = {"gold_right_gsm8k": 0.999, "gold_right_math500": 0.97, "refused_for_a_reason": 1.0}
+REASONS = ("preflight:", "refused: ")
+
+
+def load(path: Path, wording: str) -> list[tuple[Problem, str]]:
+    """Each problem with its solution."""
+    problems = list(open_source(FileProblems(path=path), Splits(benchmark=0, final=0, development=0)).train())
+    solutions = {row.columns["question"]: wording.format(row.columns["answer"]) for row in read_rows(path)}
+    return [(problem, solutions[problem.question]) for problem in problems]
+
+
+def verify(name: str, loaded: Sequence[tuple[Problem, str]]) -> dict[str, float]:
+    """How the verifier likes right solutions, and those of other problems."""
+    shifted = [(problem, solution) for (problem, _), (_, solution) in zip(loaded, loaded[1:] + loaded[:1], strict=True)]
+    right, wrong = judge(loaded), judge(shifted)
+    share = {"right": sum(each.solved for each in right), "wrong": sum(each.solved for each in wrong)}
+    print(
+        f"{name}: {len(loaded):,} problems, {share['right']:,} solutions right, {share['wrong']:,} of others",
+        flush=True,
+    )
+    for (problem, solution), judgement in zip(loaded, right, strict=True):
+        if not judgement.solved:
+            print(
+                f"  not right: gold {problem.answer!r}, {judgement.reason} {judgement.answer!r} of …{solution[-60:]!r}"
+            )
+    return {f"gold_{key}_{name}": number / len(loaded) for key, number in share.items()}
+
+
+def turn(data: Path, folder: Path, demonstrations: int) -> dict[str, float]:
+    """A round on GSM8K."""
+    rows = [json.loads(line) for line in (data / "gsm8k_train.jsonl").read_text(encoding="utf-8").splitlines()]
+    shown = [{"prompt": row["question"], "completion": row["answer"]} for row in rows[:demonstrations]]
+    write(folder / "demonstrations.jsonl", shown)
+    write(folder / "train.jsonl", rows[demonstrations:])
+    sets = {
+        "problems.kind": "file",
+        "problems.path": "train.jsonl",
+        "problems.benchmark_path": data / "gsm8k_test.jsonl",
+        "splits.benchmark": 500,
+        "splits.final": 500,
+        "splits.development": 50,
+        "initialization.file": "demonstrations.jsonl",
+        "initialization.batch_tokens": 4096,
+        "scratch.context": 1024,
+        "policy.max_new_tokens": 640,
+        "curriculum.problems": 200,
+        "search.samples": 4,
+        "search.enough": 1,
+        "evaluation.pass_problems": 50,
+        "run.rounds": 1,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", "run"]
+        + [f"--set={key}={value}" for key, value in sets.items()],
+        cwd=folder,
+        env=os.environ | {"FLYWHEEL_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    said = f"{done.stdout}\n{done.stderr}"
+    print(said.strip())
+    return {"refused_for_a_reason": float(any(reason in said for reason in REASONS)), "exit_status": done.returncode}
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Rows as JSONL."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def main() -> None:
+    """Load, verify, turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--demonstrations", type=int, default=1500)
+    parser.add_argument("--without-wheel", action="store_true", help="Load and verify alone.")
+    arguments = parser.parse_args()
+    data = Path(os.environ.get("FLYWHEEL_DATA", ""))
+    missing = [
+        name for name in ("gsm8k_train.jsonl", *(file for file, *_ in FILES.values())) if not (data / name).is_file()
+    ]
+    if missing:
+        raise SystemExit(f"FLYWHEEL_DATA is {str(data)!r}, where there is no {', '.join(missing)}: name their folder")
+    figures: dict[str, float] = {}
+    for name, (file, wording) in FILES.items():
+        figures |= verify(name, load(data / file, wording))
+    if not arguments.without_wheel:
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= turn(data.absolute(), Path(folder), arguments.demonstrations)
+    goals = {name: goal for name, goal in GOALS.items() if name in figures}
+    conclude("real_data", figures, goals, seeds=[0])
+
+
+if __name__ == "__main__":
+    main()

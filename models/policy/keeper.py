@@ -1,0 +1,114 @@
+"""Keeps a vLLM server for wheels on other machines, and has it serve whichever checkpoint it is told.
+
+    python -m models.policy.keeper --folder /shared/home --serve "vllm serve --data-parallel-size 4"
+
+It needs this package and vLLM, a disk on which checkpoints have the path that they have for the wheel, and in the
+environment the key that both know, FLYWHEEL_SERVER_KEY. The server is started anew for each checkpoint: vLLM's own
+reloading in place keeps tied embeddings, and on a CPU matrices, of the weights before.
+"""
+
+import argparse
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from models.policy.find import PolicyError
+from models.policy.serving import Serving, authorized
+
+KEY_VARIABLE = "FLYWHEEL_SERVER_KEY"
+"""Of the environment."""
+MOST_BYTES = 10_000
+
+
+class Keeper:
+    """`Keeper(Path("/shared/home"), "vllm serve", host="0.0.0.0", port=8000, key=…).serve(folder)`."""
+
+    def __init__(self, root: Path, command: str, *, host: str, port: int, key: str) -> None:
+        self.key, self.port = key, port
+        self._root, self._command, self._host = root.resolve(), command, host
+        self._serving: Serving | None = None
+        self._folder: Path | None = None
+        self._lock = Lock()
+
+    def serve(self, folder: Path) -> None:
+        """Have a folder's policy served, as soon as it is. Raises PolicyError."""
+        with self._lock:
+            if not (folder.is_dir() and folder.resolve().is_relative_to(self._root)):
+                raise PolicyError(f"there is no checkpoint {folder} in {self._root}, as this machine sees it")
+            if self._serving and self._folder == folder and self._serving.is_alive:
+                return
+            self.stop()
+            self._serving = Serving(folder, self._command, [], host=self._host, port=self.port, key=self.key)
+            self._folder = folder
+
+    def stop(self) -> None:
+        """End the server."""
+        if self._serving:
+            self._serving.stop()
+            self._serving = None
+
+
+def handler_of(keeper: Keeper) -> type[BaseHTTPRequestHandler]:
+    """Answers POST /serve {"folder": …} of whoever shows the key, and GET /health of anyone."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._reply(HTTPStatus.OK if self.path == "/health" else HTTPStatus.NOT_FOUND, {})
+
+        def do_POST(self) -> None:
+            shown = self.headers.get("Authorization", "")
+            if not secrets.compare_digest(shown.encode(), authorized(keeper.key)["Authorization"].encode()):
+                return self._reply(HTTPStatus.UNAUTHORIZED, {"error": f"the key is not this keeper's {KEY_VARIABLE}"})
+            try:
+                length = int(self.headers.get("Content-Length", 0))
+                asked = json.loads(self.rfile.read(min(length, MOST_BYTES)))
+                keeper.serve(Path(asked["folder"]))
+            except (ValueError, KeyError, TypeError) as error:  # a PolicyError is the first
+                return self._reply(HTTPStatus.CONFLICT, {"error": str(error)})
+            self._reply(HTTPStatus.OK, {"port": keeper.port})
+
+        def _reply(self, status: HTTPStatus, body: Mapping[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    return Handler
+
+
+def main() -> None:
+    """Keep a server until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="What holds the checkpoints: the wheel's home.")
+    parser.add_argument("--serve", default="vllm serve", help="The command of the server, with options of its own.")
+    parser.add_argument("--host", default="127.0.0.1", help="Where to listen; an address of a private network.")
+    parser.add_argument("--port", type=int, default=8001, help="Of the keeper; the server has the one before.")
+    arguments = parser.parse_args()
+    key = os.environ.get(KEY_VARIABLE, "")
+    if not key:
+        raise SystemExit(f"{KEY_VARIABLE} is not set: make one, and give it to the wheel as well")
+    keeper = Keeper(arguments.folder, arguments.serve, host=arguments.host, port=arguments.port - 1, key=key)
+    with ThreadingHTTPServer((arguments.host, arguments.port), handler_of(keeper)) as server:
+        print(
+            f"keeps a server for the checkpoints in {arguments.folder}, at {arguments.host}:{arguments.port}",
+            flush=True,
+        )
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            keeper.stop()
+
+
+if __name__ == "__main__":
+    main()
