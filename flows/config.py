@@ -336,11 +336,19 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """What `to_json` wrote. Raises ConfigError where another version of the code did."""
+    """What `to_json` wrote; a choice that this version has no more is as if it was not made.
+
+    Raises ConfigError where a version wrote it that differs in more.
+    """
     try:
         return Config.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
+        first, *others = error.errors()
+    if first["type"] == "literal_error" and not others and len(first["loc"]) == 2:
+        section, key = first["loc"]
+        kept = json.loads(text)
+        del kept[section][key]
+        return Config.model_validate_json(json.dumps(kept))
     place = ".".join(map(str, first["loc"]))
     raise ConfigError(
         f"the configuration kept with this run is not of this version ({place}: {first['msg']}): start a new run."

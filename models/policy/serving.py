@@ -65,7 +65,11 @@ class Serving:
         self._num_starts = 0
         self._is_stopped = False
         self._lock = Lock()
-        self.revive()
+        try:
+            self.revive()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def is_alive(self) -> bool:
