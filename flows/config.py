@@ -37,7 +37,7 @@ PRETRAINED: dict[str, dict[str, float]] = {
     "run": {"workers": 1},
     "policy": {"threads": 0},
     "initialization": GENTLER,
-    "learning": GENTLER | {"epochs": 2.0, "cooling": 0.0},
+    "learning": GENTLER | {"epochs": 2.0},
 }
 """Defaults of initialization and learning for a policy that is not made from scratch."""
 

@@ -70,9 +70,6 @@ class LearningSettings(TrainingSettings):
     ] = "last"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
-    cooling: Annotated[
-        float, "The peak learning rate of round n is that of the first over n to this power; 0: all are alike."
-    ] = 0.5
     fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.7
     lora_rank: Annotated[
         int, "Rank of LoRA adapters that learn in the weights' place and are merged into them; 0: the weights learn."
@@ -109,8 +106,6 @@ class LearningSettings(TrainingSettings):
         super().__post_init__()
         if not 0 < self.fade <= 1:
             raise ValueError(f"fade is {self.fade}; expected over 0, only the newest count, to 1, all count the same")
-        if not 0 <= self.cooling <= 1:
-            raise ValueError(f"cooling is {self.cooling}; expected 0, no cooling, to 1, the rate falls as 1/round")
         if not 0 < self.refining_rate <= 1:
             raise ValueError(f"refining_rate is {self.refining_rate}; expected over 0 to 1, as fast as cloning")
         if not 0 < self.refining_epochs <= 1000:
@@ -145,8 +140,7 @@ class LearningSettings(TrainingSettings):
 
     def at(self, round: int) -> "LearningSettings":
         """What a round does: its objective, and that one's learning rate and passes."""
-        cooled = replace(self, learning_rate=self.learning_rate / round**self.cooling, cooling=0.0)
-        return replace(cooled, objective=CLONING) if round <= self.warm_up_rounds else cooled.refined()
+        return replace(self, objective=CLONING) if round <= self.warm_up_rounds else self.refined()
 
     def refined(self) -> "LearningSettings":
         """What is done after the warm-up."""

@@ -67,7 +67,7 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     assert (config.learning.learning_rate, config.learning.batch_tokens) == (1e-5, 512)
     assert (config.initialization.learning_rate, config.initialization.batch_tokens) == (1e-5, 8192)
     assert load_config(None, ["policy.model=some/model", "learning.learning_rate=2e-3"], {}).learning == (
-        replace(Config().learning, batch_tokens=8192, epochs=2.0, max_grad_norm=1.0, cooling=0.0)
+        replace(Config().learning, batch_tokens=8192, epochs=2.0, max_grad_norm=1.0)
     )
 
 
@@ -242,7 +242,6 @@ def test_differences_are_listed_in_order() -> None:
         "learning.epochs: 3.0 → 2.0",
         "learning.batch_tokens: 512 → 8192",
         "learning.max_grad_norm: 0.5 → 1.0",
-        "learning.cooling: 0.5 → 0.0",
     ]
     assert differences(new, new) == []
 

@@ -64,4 +64,4 @@ def test_a_line_of_flywheel_toml_may_be_changed_alone(tmp_path: Path) -> None:
     path.write_text(TEXT.replace('model = "scratch"', 'model = "some/model"'), encoding="utf-8")
     changed = differences(Config(), load_config(path, (), {}))
     assert changed[:2] == ["run.workers: 2 → 1", "policy.model: scratch → some/model"]
-    assert len(changed) == 11
+    assert len(changed) == 10

@@ -1,8 +1,6 @@
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-import pytest
 import torch
 
 from models.learning.examples import Solution
@@ -28,16 +26,6 @@ def test_every_objective_of_the_settings_is_there() -> None:
     for name in get_args(get_type_hints(LearningSettings)["objective"]):
         opened = open_objective(LearningSettings(objective=name), longest=32)
         assert isinstance(opened, Gradient) == (name in GRADIENTS) == LearningSettings(objective=name).is_gradient
-
-
-def test_a_round_learns_more_slowly_the_later_it_is() -> None:
-    settings = LearningSettings(learning_rate=2e-3, cooling=0.5, objective="dpo", warm_up_rounds=4, refining_rate=0.1)
-    rates = [settings.at(round).learning_rate for round in (1, 4, 9)]
-    assert rates == pytest.approx([2e-3, 1e-3, 2e-4 / 3])
-    assert replace(settings, cooling=0.0).at(4).learning_rate == 2e-3
-    for cooling in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="expected 0, no cooling, to 1"):
-            LearningSettings(cooling=cooling)
 
 
 def test_a_policy_from_scratch_knows_its_characters_and_is_a_folder(tmp_path: Path) -> None:
