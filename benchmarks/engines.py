@@ -12,6 +12,7 @@ that are the default engine's. Pairs are measured in turn, both ways round; a ra
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from models.learning.settings import InitializationSettings
 from models.policy.load import load_policy, open_engine, save_policy
 from models.policy.prompting import encode_prompt
 from models.policy.protocol import Completion, Engine, Request
+from models.policy.remote import VLLM_DEFAULTS
 from models.policy.settings import PolicySettings, ScratchSettings
 from models.reward.guidance import Rules
 from models.search.best_of_n import GREEDY, BestOfN
@@ -197,46 +199,45 @@ def greedy(engine: Engine, asked: Sequence[Problem]) -> list[list[int]]:
 # What follows runs in vLLM's environment.
 
 
-def measure_vllm(folder: Path, num_problems: int, repeats: int) -> dict[str, Any]:
-    """vLLM in process, alone and through ours, each started twice, in turn."""
+def alone_in_vllm(folder: Path, asked: Sequence[Problem], repeats: int) -> dict[str, Any]:
+    """vLLM's own `LLM.generate`."""
+    for name, value in VLLM_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    asked = problems(num_problems)
-    settings = PolicySettings(engine="vllm", dtype="float32", max_rows=IN_FLIGHT)
     tokenizer = load_policy(folder).tokenizer
-    rates: dict[str, list[float]] = {"alone": [], "ours": []}
-    told: dict[str, Any] = {}
-    for _ in range(2):
-        llm = LLM(
-            str(folder),
-            dtype="float32",
-            max_num_seqs=IN_FLIGHT,
-            enforce_eager=True,
-            logprobs_mode="processed_logprobs",
-            disable_log_stats=True,
-        )
+    llm = LLM(
+        str(folder),
+        dtype="float32",
+        max_num_seqs=IN_FLIGHT,
+        enforce_eager=True,
+        logprobs_mode="processed_logprobs",
+        disable_log_stats=True,
+    )
 
-        def alone(llm: Any = llm) -> int:
-            prompts = [TokensPrompt(prompt_token_ids=list(encode_prompt(tokenizer, each.prompt))) for each in asked]
-            sampling = [
-                SamplingParams(temperature=TEMPERATURE, max_tokens=MAX_NEW_TOKENS, seed=n, logprobs=0, detokenize=False)
-                for n in range(len(asked))
-            ]
-            made = llm.generate(prompts, sampling, use_tqdm=False)
-            return sum(len(each.outputs[0].token_ids) for each in made)
+    def generate_all() -> int:
+        prompts = [TokensPrompt(prompt_token_ids=list(encode_prompt(tokenizer, each.prompt))) for each in asked]
+        sampling = [
+            SamplingParams(temperature=TEMPERATURE, max_tokens=MAX_NEW_TOKENS, seed=n, logprobs=0, detokenize=False)
+            for n in range(len(asked))
+        ]
+        return sum(len(each.outputs[0].token_ids) for each in llm.generate(prompts, sampling, use_tqdm=False))
 
-        alone()
-        rates["alone"] += [rate(alone) for _ in range(repeats)]
-        llm.llm_engine.engine_core.shutdown()
-        del llm
-        engine = open_engine(folder, settings)
-        through_ours(engine, asked)
-        rates["ours"] += [rate(lambda: through_ours(engine, asked)) for _ in range(repeats)]  # noqa: B023
-        if not told:
-            told = {"greedy": greedy(engine, asked), **computed_over_generated(engine, asked[:200])}
-        engine.close()
-    print(f"vllm: {median(rates['ours']):,.0f} tokens/s, alone {median(rates['alone']):,.0f}", flush=True)
-    return told | {"vllm_over_raw": median(rates["ours"]) / median(rates["alone"])}
+    generate_all()
+    return {"rates": [rate(generate_all) for _ in range(repeats)]}
+
+
+def ours_in_vllm(folder: Path, asked: Sequence[Problem], repeats: int) -> dict[str, Any]:
+    """The same through our engine and driver, its greedy answers, and what a tree costs."""
+    engine = open_engine(folder, PolicySettings(engine="vllm", dtype="float32", max_rows=IN_FLIGHT))
+    through_ours(engine, asked)
+    rates = [rate(lambda: through_ours(engine, asked)) for _ in range(repeats)]
+    told = computed_over_generated(engine, asked[:200]) | {"greedy": greedy(engine, asked)}
+    engine.close()
+    return told | {"rates": rates}
+
+
+PARTS = {"alone": alone_in_vllm, "ours": ours_in_vllm}
 
 
 def measure_server(folder: Path, asked: Sequence[Problem], repeats: int) -> dict[str, Any]:
@@ -289,10 +290,12 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without-vllm", action="store_true", help="Measure the default engine alone.")
-    parser.add_argument("--in-vllm", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--in-vllm", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_vllm:
-        print(json.dumps(measure_vllm(arguments.in_vllm, arguments.problems, arguments.repeats)))
+        part = PARTS[arguments.in_vllm]
+        print(json.dumps(part(arguments.folder, problems(arguments.problems), arguments.repeats)))
         return
     if not (arguments.without_vllm or VLLM.exists()):
         raise SystemExit("there is no .venv-vllm: `make vllm`, or leave it out by --without-vllm")
@@ -309,12 +312,20 @@ def main() -> None:
 
 def beside_vllm(folder: Path, asked: Sequence[Problem], arguments: argparse.Namespace) -> dict[str, float]:
     """The figures of vLLM, in its own environment and behind HTTP."""
-    command = [str(VLLM / "python"), __file__, "--in-vllm", str(folder)]
-    sizes = ["--problems", str(arguments.problems), "--repeats", str(arguments.repeats)]
-    done = subprocess.run([*command, *sizes], stdout=subprocess.PIPE, text=True, check=True)
-    *lines, last = done.stdout.strip().splitlines()
-    print(*lines, sep="\n")
-    in_process, behind_http = json.loads(last), measure_server(folder, asked, arguments.repeats)
+
+    def run(part: str) -> dict[str, Any]:
+        command = [str(VLLM / "python"), __file__, "--in-vllm", part, "--folder", str(folder)]
+        sizes = ["--problems", str(arguments.problems), "--repeats", str(arguments.repeats)]
+        done = subprocess.run([*command, *sizes], stdout=subprocess.PIPE, text=True, check=True)
+        answer = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))
+        told: dict[str, Any] = json.loads(answer)  # libraries say more when they end
+        print(f"vllm {part}: {', '.join(f'{each:,.0f}' for each in told['rates'])} tokens/s", flush=True)
+        return told
+
+    first, in_process, last = run("alone"), run("ours"), run("alone")
+    alone = median(first["rates"] + last["rates"])
+    in_process["vllm_over_raw"] = median(in_process.pop("rates")) / alone
+    behind_http = measure_server(folder, asked, arguments.repeats)
     ours = greedy(open_engine(folder, PolicySettings()), asked)
     figures: dict[str, float] = {}
     for name, told in (("vllm", in_process), ("server", behind_http)):

@@ -116,7 +116,7 @@ def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
         max_rows=settings.max_rows,
         tensor_parallel=settings.tensor_parallel,
         gpu_memory=settings.gpu_memory,
-        is_eager=device == "cpu",
+        on_cpu=device == "cpu",
     )
 
 
@@ -147,8 +147,8 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         "tensor-parallel-size": settings.tensor_parallel,
         "gpu-memory-utilization": settings.gpu_memory,
     }
-    eager = ["--enforce-eager"] if device == "cpu" else []
-    return Serving(folder, settings.server, [*(f"--{name}={value}" for name, value in options.items()), *eager])
+    for_cpu = ["--enforce-eager", "--no-enable-chunked-prefill"] if device == "cpu" else []  # see vllm_engine.py
+    return Serving(folder, settings.server, [*(f"--{name}={value}" for name, value in options.items()), *for_cpu])
 
 
 def _join(folder: Path, settings: PolicySettings) -> Joined:

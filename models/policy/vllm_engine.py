@@ -29,7 +29,7 @@ class VllmEngine:
         max_rows: int,
         tensor_parallel: int,
         gpu_memory: float,
-        is_eager: bool,
+        on_cpu: bool,
     ) -> None:
         """Start it. Raises PolicyError where it cannot run that policy."""
         for name, value in VLLM_DEFAULTS.items():
@@ -42,7 +42,9 @@ class VllmEngine:
             max_num_seqs=max_rows,
             tensor_parallel_size=tensor_parallel,
             gpu_memory_utilization=gpu_memory,
-            enforce_eager=is_eager,
+            enforce_eager=on_cpu,
+            # On a CPU vLLM 0.32 dies of a prompt that is read in parts and has a seed.
+            enable_chunked_prefill=False if on_cpu else None,
             enable_prefix_caching=True,
             logprobs_mode="processed_logprobs",
             trust_remote_code=False,
