@@ -58,11 +58,17 @@ def two(
     ("lessons", "settings"),
     [
         pytest.param(SOLUTIONS, SETTINGS, id="cloning"),
-        pytest.param(SOLUTIONS, replace(SETTINGS, batch_tokens=20), id="no work for one of them"),
-        pytest.param(SOLUTIONS, replace(SETTINGS, forward_tokens=16, recompute=True), id="in parts"),
-        pytest.param(SOLUTIONS, replace(SETTINGS, lora_rank=2), id="adapters"),
-        pytest.param(PAIRS, replace(SETTINGS, objective="dpo", refining_rate=1.0), id="pairs"),
-        pytest.param(ATTEMPTS, replace(SETTINGS, objective="grpo", kl_weight=0.1), id="attempts"),
+        pytest.param(
+            SOLUTIONS, replace(SETTINGS, batch_tokens=20), id="no work for one of them", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            SOLUTIONS, replace(SETTINGS, forward_tokens=16, recompute=True), id="in parts", marks=pytest.mark.slow
+        ),
+        pytest.param(SOLUTIONS, replace(SETTINGS, lora_rank=2), id="adapters", marks=pytest.mark.slow),
+        pytest.param(PAIRS, replace(SETTINGS, objective="dpo", refining_rate=1.0), id="pairs", marks=pytest.mark.slow),
+        pytest.param(
+            ATTEMPTS, replace(SETTINGS, objective="grpo", kl_weight=0.1), id="attempts", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_two_come_to_what_one_does(parent: Path, tmp_path: Path, lessons: Lessons, settings: LearningSettings) -> None:
