@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COMPONENTS
+
 NEEDY = """
     import pytest
 
