@@ -49,9 +49,7 @@ def test_an_unknown_component_stops_the_run(bare: pytest.Pytester) -> None:
     result = bare.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        [
-            "*test_a.py::test_needy needs 'moutn'; tests/conftest.py knows mount, chromium, vllm, docker-compose, postgres: add it."
-        ]
+        [f"*test_a.py::test_needy needs 'moutn'; tests/conftest.py knows {', '.join(COMPONENTS)}: add it."]
     )
 
 
