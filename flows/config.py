@@ -136,7 +136,7 @@ IMPOSSIBLE = (
         'policy.engine is "vllm", which is not installed here: install it (docs/engines.md), or use "transformers".',
     ),
     Impossible(
-        lambda c: c.policy.engine != "transformers" and c.run.workers > 1,
+        lambda c: c.policy.engine != "transformers" and c.run.runner != "workers" and c.run.workers > 1,
         'policy.engine is "{c.policy.engine}" and run.workers {c.run.workers}: one engine fills its batches by itself; '
         "set run.workers to 1.",
     ),
@@ -148,6 +148,16 @@ IMPOSSIBLE = (
     Impossible(
         lambda c: c.run.runner == "workers" and not c.serve.url,
         'run.runner is "workers", who are told what to do by a Prefect server: name it as serve.url (docs/scaling.md).',
+    ),
+    Impossible(
+        lambda c: c.learning.processes > 1 and ":" in c.policy.device,
+        'learning.processes is {c.learning.processes} and policy.device "{c.policy.device}": they take a GPU each from '
+        'the first on; set policy.device to "auto", and CUDA_VISIBLE_DEVICES to the GPUs that are meant.',
+    ),
+    Impossible(
+        lambda c: c.policy.engine != "transformers" and not c.policy.is_joined and ":" in c.policy.device,
+        'policy.device is "{c.policy.device}" and policy.engine "{c.policy.engine}", which takes the first GPUs '
+        'that it sees: set policy.device to "auto", and CUDA_VISIBLE_DEVICES to the GPUs that are meant.',
     ),
     Impossible(
         lambda c: c.splits.benchmark == 0,

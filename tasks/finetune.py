@@ -17,7 +17,7 @@ from storage.history import unfinished_runs
 from storage.records import Checkpoint, TrainingStep, make_id, make_seed
 from tasks.board import Board
 from tasks.lessons import find_lessons, where
-from tasks.progress import Progress, report
+from tasks.progress import Progress, check_stop, report
 from tasks.rollouts import Rollouts
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
@@ -89,16 +89,18 @@ def learn(
     )
     folder = turn.home.tmp / f"together-{checkpoint_id}"
     by = partial(finetune_together, folder=folder) if settings.processes > 1 else finetune
-    trained = by(
-        parent,
-        found.lessons,
-        settings,
-        seed=seed,
-        device=policy.device,
-        max_new_tokens=policy.max_new_tokens,
-        watch=watching,
-    )
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        trained = by(
+            parent,
+            found.lessons,
+            settings,
+            seed=seed,
+            device=policy.device,
+            max_new_tokens=policy.max_new_tokens,
+            watch=watching,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return trained, found.stale_share
 
 
@@ -121,7 +123,7 @@ def watch(turn: Turn, stage_name: str, settings: TrainingSettings, checkpoint_id
         if settings.tensorboard:
             board(step)
 
-    return Watch(on_step=on_step, say=warn, draft=draft)
+    return Watch(on_step=on_step, on_wait=check_stop, say=warn, draft=draft)
 
 
 def save(turn: Turn, trained: Trained, row: Checkpoint) -> None:

@@ -1,6 +1,6 @@
 """Fine-tunes the policy of a folder: weights in, better weights out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,8 @@ class Watch:
     """Who is told how a training goes, and where it is kept meanwhile."""
 
     on_step: OnStep = lambda step: None
+    on_wait: Callable[[], None] = lambda: None
+    """Called while others work; what it raises ends them."""
     say: Say = lambda text: None
     draft: Draft | None = None
 

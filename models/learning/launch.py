@@ -5,13 +5,13 @@ They are told what to do by a file, and tell what they do line by line; what the
 
 import json
 import os
-import signal
+import queue
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -23,11 +23,13 @@ from models.learning.memory import TrainingError
 from models.learning.settings import LearningSettings
 from models.learning.trainer import StepReport, TrainingReport
 from models.orphan import end_with
+from models.policy import serving
 from models.policy.load import choose_device, load_policy
 
 JOB, POLICY, LOG = "job.json", "policy", "log"
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Solution, Pair, Attempt)}
 TAIL_CHARS = 2000
+LOOK_S = 0.5
 
 
 def finetune_together(
@@ -63,7 +65,7 @@ def finetune_together(
     }
     (folder / JOB).write_text(json.dumps(job))
     num_examples, steps = 0, list[StepReport]()
-    for told in _follow(folder, settings.processes):
+    for told in _follow(folder, settings.processes, watch.on_wait):
         match told:
             case {"step": step}:
                 steps.append(StepReport(**step))
@@ -76,45 +78,60 @@ def finetune_together(
     return Trained(policy=policy, report=report, num_examples=num_examples)
 
 
-def _follow(folder: Path, processes: int) -> Iterator[dict[str, Any]]:
-    """What the first of the processes tells until they have ended."""
+def _follow(folder: Path, processes: int, on_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """What the processes tell until they have ended."""
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", serving.__name__, *launcher, "-m", __name__, str(folder)]
     with (
         (folder / LOG).open("w+") as log,
-        _running([*launcher, "-m", __name__, str(folder)], log, {"OMP_NUM_THREADS": str(threads)}) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # which, closed, ends them
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+            start_new_session=True,  # a Ctrl-C is for its parent
+        ) as process,
     ):
-        assert process.stdout
-        for line in process.stdout:
-            told = json.loads(line)
-            if "refused" in told:
-                raise ValueError(told["refused"])
-            if "failed" in told:
-                raise TrainingError(told["failed"])
-            yield told
-        if process.wait():
+        assert process.stdin
+        try:
+            for line in _lines(process, on_wait):
+                told = json.loads(line)
+                if "refused" in told:
+                    raise ValueError(told["refused"])
+                if "failed" in told:
+                    raise TrainingError(told["failed"])
+                yield told
+        finally:
+            process.stdin.close()
+            process.wait()
+        if process.returncode:
             log.seek(0)
             raise RuntimeError(f"the processes that trained together failed: {log.read()[-TAIL_CHARS:].strip()}")
 
 
-@contextmanager
-def _running(command: list[str], log: Any, environment: dict[str, str]) -> "Iterator[subprocess.Popen[str]]":
-    """A command and all that it starts, ended at last."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env=environment | os.environ,
-        start_new_session=True,  # a Ctrl-C is for its parent
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)  # its processes end with it
-        process.wait()
+def _lines(process: "subprocess.Popen[str]", on_wait: Callable[[], None]) -> Iterator[str]:
+    """What a process says, line by line, until it says no more."""
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout
+        for line in process.stdout:
+            said.put(line)
+        said.put("")
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = said.get(timeout=LOOK_S)
+        except queue.Empty:
+            on_wait()
+            continue
+        if not line:
+            return
+        yield line
 
 
 # What follows runs in each of the processes.
@@ -122,7 +139,10 @@ def _running(command: list[str], log: Any, environment: dict[str, str]) -> "Iter
 
 def work(folder: Path) -> None:
     """Do this process's part of the job in a folder."""
-    end_with(os.getppid())
+    if (parent := os.getppid()) == 1:  # whoever started it is gone
+        return
+    end_with(parent)
+    tell = Teller()
     job = json.loads((folder / JOB).read_text())
     number = int(os.environ["LOCAL_RANK"])
     device = "cpu" if job["on_cpu"] else f"cuda:{number}"
@@ -138,25 +158,34 @@ def work(folder: Path) -> None:
             seed=job["seed"],
             device=device,
             max_new_tokens=job["max_new_tokens"],
-            watch=Watch(on_step=_tell_step, say=lambda text: _tell(say=text)) if is_first else UNWATCHED,
+            watch=Watch(on_step=tell.step, say=lambda text: tell(say=text)) if is_first else UNWATCHED,
         )
-    except (TrainingError, ValueError) as error:
-        if is_first:
-            _tell(**{"failed" if isinstance(error, TrainingError) else "refused": str(error)})
+    except TrainingError as error:
+        tell(failed=str(error))  # whichever of them it is: of memory, one alone may be short
+        raise
+    except ValueError as error:
+        tell(refused=str(error))
         raise
     if is_first:
         trained.save(folder / POLICY)
-        report = asdict(trained.report) | {"steps": []}
-        _tell(num_examples=trained.num_examples, report=report)
+        tell(num_examples=trained.num_examples, report=asdict(trained.report) | {"steps": []})
     dist.destroy_process_group()
 
 
-def _tell_step(step: StepReport) -> None:
-    _tell(step=asdict(step))
+class Teller:
+    """Tells the parent, line by line, on what was standard output; what libraries print there goes to the log."""
 
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
 
-def _tell(**what: object) -> None:
-    print(json.dumps(what), flush=True)
+    def __call__(self, **what: object) -> None:
+        self._out.write(json.dumps(what) + "\n")
+        self._out.flush()
+
+    def step(self, step: StepReport) -> None:
+        """A step is done."""
+        self(step=asdict(step))
 
 
 if __name__ == "__main__":

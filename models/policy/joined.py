@@ -2,15 +2,17 @@
 
 import time
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from urllib.parse import urlsplit
 
 import httpx
 
 from models.policy.find import PolicyError
-from models.policy.serving import START_TIMEOUT_S, authorized
+from models.policy.serving import authorized
 
 LOOK_S = 1.0
+ANSWER_TIMEOUT_S = 20.0
+"""For one answer; a server takes longer to start, and is asked for again."""
 SHOWN_CHARS = 500
 
 
@@ -23,7 +25,7 @@ class Joined:
         self.key, self._patience_s = key, patience_s
         self._served_at = 0.0
         self._port = 0
-        self._lock = Lock()
+        self._lock, self._is_stopped = Lock(), Event()
         self.revive()
 
     @property
@@ -41,17 +43,18 @@ class Joined:
                 self._served_at = time.monotonic()
 
     def stop(self) -> None:
-        """Nothing: it is the keeper's."""
+        """Ask for nothing more; the server is the keeper's."""
+        self._is_stopped.set()
 
     def _serve(self, deadline: float) -> int:
         """The port, as soon as the keeper says so."""
-        while True:
+        while not self._is_stopped.is_set():
             try:
                 answer = httpx.post(
                     f"{self._keeper}/serve",
                     json={"folder": str(self._folder)},
                     headers=authorized(self.key),
-                    timeout=START_TIMEOUT_S,
+                    timeout=ANSWER_TIMEOUT_S,
                     trust_env=False,
                 )
                 if answer.is_success:
@@ -63,4 +66,5 @@ class Joined:
                 told = f"{type(error).__name__} {error}"
             if time.monotonic() > deadline:
                 raise PolicyError(f"the keeper at {self._keeper} did not answer for {self._patience_s:.0f} s: {told}")
-            time.sleep(LOOK_S)
+            self._is_stopped.wait(LOOK_S)
+        raise PolicyError(f"the keeper at {self._keeper} is asked no more")

@@ -18,6 +18,14 @@ NETWORK_TIMEOUT_S = 4.0
 """For one answer of the hub."""
 
 
+COMPLETE = ".complete"
+"""Beside the files of a split that were fetched to the last."""
+
+
+class OfflineError(ValueError):
+    """The hub cannot be asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubProblems:
     """Problems from a dataset of the hub: `HubProblems(dataset="openai/gsm8k", subset="main")`."""
@@ -61,7 +69,16 @@ def find_split(dataset: str, subset: str, split: str) -> Sequence[Path]:
         found = _files(dataset, pattern, is_offline=True)
     except (LocalEntryNotFoundError, ValueError):
         found = []
-    return found or _fetch(dataset, subset, split, pattern)
+    if found and (found[0].parent / COMPLETE).exists():
+        return found
+    try:
+        fetched = _fetch(dataset, subset, split, pattern)
+    except OfflineError:
+        if not found:
+            raise
+        return found  # as people fetched it themselves
+    (fetched[0].parent / COMPLETE).touch()
+    return fetched
 
 
 def _files(dataset: str, pattern: str, *, is_offline: bool) -> Sequence[Path]:
@@ -90,7 +107,7 @@ def _fetch(dataset: str, subset: str, split: str, pattern: str) -> Sequence[Path
         raise ValueError(f"the hub has no dataset {dataset!r}, or it is not for everyone: check its name.") from error
     except Exception as error:  # the hub's, and those of whichever HTTP library it stands on
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(
+        raise OfflineError(
             f"the dataset {dataset!r} is not on this machine and cannot be fetched from {constants.ENDPOINT} "
             f"({reason}). Where there is a network: `{DOWNLOAD.format(dataset)}`. "
             "Or name a file, with problems.kind=file."

@@ -103,6 +103,15 @@ def test_what_ends_one_training_ends_theirs_with_the_same_words(parent: Path, tm
         two(parent, [], SETTINGS, tmp_path / "empty")
 
 
+def test_who_waits_may_end_it_before_the_first_step(parent: Path, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        two(parent, SOLUTIONS, replace(SETTINGS, epochs=500.0), tmp_path, Watch(on_wait=stop))
+    assert not list(tmp_path.glob("policy"))
+
+
 def test_whoever_watches_may_end_it_and_no_process_is_left(parent: Path, tmp_path: Path) -> None:
     def stop(step: StepReport) -> None:
         raise KeyboardInterrupt
