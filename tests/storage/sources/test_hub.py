@@ -137,6 +137,17 @@ def test_a_dataset_is_fetched_once_and_what_benchmarks_never_trains(tmp_path: Pa
     assert ask(endpoint, tmp_path, benchmark_split="test") == first, "the cache needs no hub"
 
 
+def test_a_split_of_which_a_part_came_is_fetched_to_its_end(tmp_path: Path) -> None:
+    with hub(FILES) as (endpoint, _):
+        whole = ask(endpoint, tmp_path)
+        (folder,) = {path.parent for path in tmp_path.rglob("train/*.parquet")}
+        (folder / ".complete").unlink()
+        (folder / "0001.parquet").unlink()
+        assert ask(endpoint, tmp_path) == whole
+    (folder / ".complete").unlink()
+    assert ask(endpoint, tmp_path) == whole, "what people fetched themselves is taken where nobody can be asked"
+
+
 def test_where_a_split_or_a_dataset_is_not_there_what_is_there_is_told(tmp_path: Path) -> None:
     with hub(FILES) as (endpoint, _):
         assert ask(endpoint, tmp_path, split="validation") == {
