@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.recorder import Recorder, replay
 from benchmarks.result import conclude
 from models.learning.batches import Example
 from models.learning.cloning import Cloning
@@ -167,29 +168,6 @@ class Unsure:
         return [0.5] * len(asked)
 
 
-class Recorder:
-    """An engine that remembers its waves."""
-
-    def __init__(self, engine: TransformersEngine) -> None:
-        self.engine = engine
-        self.given: dict[int, Request] = {}
-        self.waves: list[list[Request]] = []
-
-    def add(self, key: int, request: Request) -> None:
-        """Queue a request."""
-        self.given[key] = request
-        self.engine.add(key, request)
-
-    def step(self) -> list[tuple[int, Completion]]:
-        """One wave."""
-        answered = self.engine.step()
-        self.waves.append([self.given.pop(key) for key, _ in answered])
-        return answered
-
-    def close(self) -> None:
-        """Nothing of its own."""
-
-
 def search_efficiency(engine: TransformersEngine, size: Size, device: str) -> float:
     """Seconds of the bare engine over those of a search through the driver."""
     beam = Beam(budget=Budget(tokens=size.new_tokens * 16), boundary=16, width=4, expansion=4, rollouts=0)
@@ -207,15 +185,7 @@ def search_efficiency(engine: TransformersEngine, size: Size, device: str) -> fl
     recorder = Recorder(engine)
     search(recorder)  # warm too
 
-    def alone() -> float:
-        started = settle(device)
-        for wave in recorder.waves:
-            for key, request in enumerate(wave):
-                engine.add(key, request)
-            engine.step()
-        return settle(device) - started
-
-    first, searched, last = alone(), search(engine), alone()
+    (first, _), searched, (last, _) = replay(engine, recorder.waves), search(engine), replay(engine, recorder.waves)
     return (first + last) / 2 / searched
 
 

@@ -20,11 +20,11 @@ from time import perf_counter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.policies import make_policy
+from benchmarks.recorder import Recorder, replay
 from benchmarks.result import conclude
 from benchmarks.search_quality import BOUNDARY, CHOSEN, GAME, make_task, problems
 from models.learning.settings import InitializationSettings
 from models.policy.load import Policy
-from models.policy.protocol import Completion, Request
 from models.policy.transformers_engine import TransformersEngine
 from models.reward.guidance import Rules
 from models.search.beam import Beam
@@ -40,30 +40,6 @@ DEMONSTRATIONS = 10_000
 NUM_SINGLE = 12
 SHARD = 37
 
-Wave = list[Request]
-
-
-class Recorder:
-    """An engine that remembers what each of its steps was given."""
-
-    def __init__(self, engine: TransformersEngine) -> None:
-        self.engine = engine
-        self.given: dict[int, Request] = {}
-        self.waves: list[Wave] = []
-        self.num_tokens = 0
-
-    def add(self, key: int, request: Request) -> None:
-        """Queue a request."""
-        self.given[key] = request
-        self.engine.add(key, request)
-
-    def step(self) -> list[tuple[int, Completion]]:
-        """One wave."""
-        answered = self.engine.step()
-        self.waves.append([self.given.pop(key) for key, _ in answered])
-        self.num_tokens += sum(len(completion.token_ids) for _, completion in answered)
-        return answered
-
 
 def open_engine(policy: Policy) -> TransformersEngine:
     """As rounds use it."""
@@ -76,16 +52,6 @@ def search(engine: Recorder | TransformersEngine, strategy: Strategy, asked: Seq
     for _ in drive(((problem, strategy.search(make_task(problem, 0))) for problem in asked), engine, Rules()):
         pass
     return perf_counter() - started
-
-
-def replay(engine: TransformersEngine, waves: Sequence[Wave]) -> tuple[float, int]:
-    """Seconds and tokens of the same waves with nobody behind them."""
-    started, num_tokens = perf_counter(), 0
-    for wave in waves:
-        for key, request in enumerate(wave):
-            engine.add(key, request)
-        num_tokens += sum(len(completion.token_ids) for _, completion in engine.step())
-    return perf_counter() - started, num_tokens
 
 
 def tree_over_raw(policy: Policy, name: str, asked: Sequence[Problem], repeats: int) -> float:

@@ -68,7 +68,7 @@ def handler_of(keeper: Keeper) -> type[BaseHTTPRequestHandler]:
                 return self._reply(HTTPStatus.UNAUTHORIZED, {"error": f"the key is not this keeper's {KEY_VARIABLE}"})
             try:
                 length = int(self.headers.get("Content-Length", 0))
-                asked = json.loads(self.rfile.read(min(length, MOST_BYTES)))
+                asked = json.loads(self.rfile.read(max(0, min(length, MOST_BYTES))))
                 keeper.serve(Path(asked["folder"]))
             except (ValueError, KeyError, TypeError) as error:  # a PolicyError is the first
                 return self._reply(HTTPStatus.CONFLICT, {"error": str(error)})

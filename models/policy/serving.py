@@ -98,9 +98,10 @@ class Serving:
         """End it and all that it started, also while it starts."""
         self._is_stopped = True
         with self._lock:
-            assert self._process and self._process.stdin
-            self._process.stdin.close()
-            self._process.wait()
+            if self._process:
+                assert self._process.stdin
+                self._process.stdin.close()
+                self._process.wait()
             self._log.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
