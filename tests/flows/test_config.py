@@ -227,6 +227,29 @@ def test_a_choice_that_is_no_more_is_as_if_it_was_not_made() -> None:
     assert "auto" in kept and from_json(kept) == Config()
 
 
+def test_workers_of_a_pool_may_each_have_a_server() -> None:
+    pool = ["run.runner=workers", "serve.url=http://here:4200/api", "policy.engine=server"]
+    assert load_config(None, pool, {}).run.runner == "workers"
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["run.runner=workers"], "name it as serve.url"),
+        (["learning.processes=2", "policy.device=cuda:1"], "they take a GPU each from the first on"),
+        (["policy.engine=server", "policy.device=cuda:1", "run.workers=1"], "takes the first GPUs that it sees"),
+        (["learning.processes=2", "learning.objective=grpo", "learning.on_policy_steps=3"], "does so in one process"),
+        (
+            ["policy.engine=server", "policy.server=http://gpu:8001", "run.workers=1", "policy.dtype=float32"],
+            "has its own",
+        ),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(sets: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_config(None, sets, {})
+
+
 def test_differences_are_listed_in_order() -> None:
     new = load_config(None, ["search.samples=32", "run.rounds=2", "policy.model=some/model"], {})
     assert differences(Config(), new) == [
