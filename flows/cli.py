@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if not isinstance(error, ValueError | OSError) and type(error).__name__ not in EXPECTED:
+            if not isinstance(error, ValueError | OSError) and EXPECTED.isdisjoint(map(name_of, type(error).mro())):
                 raise
             message, status = str(error), 130 if type(error).__name__ == "StoppedError" else 1
         # Outside of `except`, so that what the error's frames hold is freed before the interpreter ends.
@@ -48,8 +49,9 @@ class Commands(click.Group):
         sys.exit(status)
 
 
-EXPECTED = {"HomeError", "HomeBusyError", "DiskFullError", "NonFiniteLossError", "ServerError", "StoppedError"}
-"""Errors of other rooms that are told in one line; by name, for importing them would be slow."""
+EXPECTED = {"HomeError", "TrainingError", "ServerError", "StoppedError"}
+"""Errors of other rooms that are told in one line, and kinds of them; by name, for importing them would be slow."""
+name_of = attrgetter("__name__")
 
 
 @click.group(cls=Commands, context_settings=WIDTH)

@@ -4,17 +4,19 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from prefect.exceptions import CancelledRun
+import httpx
+from prefect.exceptions import CancelledRun, PrefectHTTPStatusError
 
 from flows.display import Display
 from flows.flywheel import conclude, spin
 from flows.interrupt import STOPPED
 from flows.retrain import conclude_retrain, retrain
 from flows.runs import FOREVER, count_rounds, disk_need
-from flows.server import Server
+from flows.server import Server, ServerError
 from flows.stages import watched_by
+from models.learning.memory import TrainingError
 from storage import history
-from storage.home import Home, megabytes
+from storage.home import Home, HomeError, megabytes
 from storage.records import Run
 from storage.warehouse import Warehouse
 from tasks.progress import StoppedError, heard_by, is_stopping
@@ -44,6 +46,7 @@ def present(greeting: str, work: Callable[[], str], server: Server, again: str) 
                 conclusion = work()
         except Exception as error:
             if not is_stopping():
+                uncover(error, server, again)
                 raise
             if not isinstance(error, StoppedError | CancelledRun):  # a process of the pool may fail of the same Ctrl-C
                 display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
@@ -51,6 +54,26 @@ def present(greeting: str, work: Callable[[], str], server: Server, again: str) 
             return STOPPED
         display.say(conclusion)
     return 0
+
+
+def uncover(error: Exception, server: Server, again: str) -> None:
+    """Tell a failure of Prefect's server in our words; any other error is left alone.
+
+    Raises our own error where the server failed while it took note of that, as on a full disk, which is its disk too,
+    and ServerError with the place to look where it failed by itself.
+    """
+    if not isinstance(error, PrefectHTTPStatusError | httpx.HTTPError):
+        return
+    covered = error.__context__
+    while covered is not None:
+        if isinstance(covered, HomeError | TrainingError | ValueError):
+            raise covered from None
+        covered = covered.__context__
+    where = server.log or server.api
+    raise ServerError(
+        f"prefect's server failed ({shorten(str(error), ERROR_CHARS)}); {where} says why, a full disk perhaps. "
+        f"Nothing is lost: `{program()} {again}`, with the same settings, goes on from here."
+    ) from error
 
 
 def greet(home: Home, run: Run) -> str:

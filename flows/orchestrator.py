@@ -5,6 +5,7 @@ and shows; the lake alone decides what is done, so its folder may be deleted.
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "INFO",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
@@ -106,5 +108,6 @@ def settle(home: Home) -> None:
         del os.environ[name]
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
+    logging.raiseExceptions = False  # a line that Prefect cannot log says nothing that the run does not say itself
     os.environ["PYTHONSAFEPATH"] = "1"  # a random.py in the current folder must not reach prefect's server
     os.environ.update(SETTINGS, PREFECT_HOME=str(home.prefect), PREFECT_PROFILES_PATH=str(home.prefect / "none.toml"))

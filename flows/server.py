@@ -27,7 +27,7 @@ PATIENCE_S = 5.0
 
 
 class ServerError(RuntimeError):
-    """Prefect's server did not start."""
+    """Prefect's server did not start, or does not answer as it should."""
 
 
 @dataclass(frozen=True)

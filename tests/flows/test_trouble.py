@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flows.commands import current_turn, last_run
 from flows.config import Config, load_config
+from flows.launch import uncover
 from flows.preflight import HopelessError, check, describe
+from flows.server import Server, ServerError
 from flows.stages import Stages
 from models.learning.settings import LearningSettings
 from models.learning.trainer import NonFiniteLossError
@@ -157,6 +160,41 @@ def test_a_decision_made_before_a_stop_stands_though_the_champion_was_rolled_bac
     turn.registry.rollback(turn.line, decided_by="someone", reason="a whim")
     evaluations = [turn.lake.read("evaluations", key)[0] for key in turn.lake.keys("evaluations")]
     assert promote.fn(turn, evaluations[0], evaluations[1], Config().gate) == made
+
+
+# Prefect's server fails: it writes to the same disk.
+
+
+def failed_request(server: Server) -> None:
+    """As Prefect's client meets a server that is gone."""
+    httpx.get(f"{server.api}/health", trust_env=False)
+
+
+def test_an_error_that_prefect_could_not_note_is_told_all_the_same(tmp_path: Path) -> None:
+    gone = Server(api="http://127.0.0.1:9/api")
+    with pytest.raises(DiskFullError, match="0 MB free while writing rounds"):
+        try:
+            try:
+                raise DiskFullError("0 MB free while writing rounds")
+            finally:
+                failed_request(gone)
+        except Exception as error:
+            uncover(error, gone, again="run")
+
+
+def test_a_server_that_fails_by_itself_is_named_with_its_log(tmp_path: Path) -> None:
+    gone = Server(api="http://127.0.0.1:9/api", log=tmp_path / "prefect.log")
+    with pytest.raises(
+        ServerError, match=r"failed \(.*refused\); .*/prefect.log says why.* run`, with the same settings"
+    ):
+        try:
+            failed_request(gone)
+        except Exception as error:
+            uncover(error, gone, again="run")
+
+
+def test_other_errors_are_not_laid_at_its_door() -> None:
+    uncover(KeyError("ours"), Server(api="http://127.0.0.1:9/api"), again="run")
 
 
 # The preflight.
