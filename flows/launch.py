@@ -14,7 +14,8 @@ from flows.retrain import conclude_retrain, retrain
 from flows.runs import FOREVER, count_rounds, disk_need
 from flows.server import Server, ServerError
 from flows.stages import watched_by
-from models.learning.memory import TrainingError
+from models.learning.trainer import TrainingError
+from models.memory import NoMemoryError
 from storage import history
 from storage.home import Home, HomeError, megabytes
 from storage.records import Run
@@ -66,7 +67,7 @@ def uncover(error: Exception, server: Server, again: str) -> None:
         return
     covered = error.__context__
     while covered is not None:
-        if isinstance(covered, HomeError | TrainingError | ValueError):
+        if isinstance(covered, HomeError | TrainingError | NoMemoryError | ValueError):
             raise covered from None
         covered = covered.__context__
     where = server.log or server.api

@@ -23,7 +23,7 @@ from storage.problems import ProblemSettings
 from storage.records import Evaluation, Outcome, Problem, Split, make_id, make_seed
 from tasks.choose import Thinking, choose
 from tasks.progress import Progress, report
-from tasks.stage import log, stage
+from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 from tasks.wording import minutes, show_accuracy
 
@@ -54,7 +54,7 @@ def evaluate(
         asked_greedily = problems_of(turn.warehouse, split)
         asked_by_samples = [] if thinking else asked_greedily[: settings.pass_problems]
         asking = Asking(total=len(asked_greedily) + len(asked_by_samples))
-        with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
+        with borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine:
             greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens, thinking)
             sampled = asking.run(engine, SAMPLING, asked_by_samples, policy.max_new_tokens)
         turn.lake.publish(

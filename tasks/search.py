@@ -22,7 +22,7 @@ from storage.history import shard_counts
 from storage.records import Draw, Problem, Step, Trajectory, make_id, make_seed
 from tasks.child import obey_parent
 from tasks.progress import Progress, check_stop, report
-from tasks.stage import log, stage
+from tasks.stage import log, stage, warn
 from tasks.turn import Turn
 from tasks.wording import minutes
 
@@ -61,7 +61,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         guide_name=settings.guide,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
     )
-    with borrowed_engine(turn.registry.open(checkpoint_id), policy) as engine:
+    with borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine:
         searches = (
             (problem, strategy_of(draw, problem, settings).search(searcher.task(problem, policy)))
             for draw, problem in zip(draws, problems, strict=True)

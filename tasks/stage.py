@@ -10,15 +10,17 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from models.learning.memory import TrainingError
+from models.learning.trainer import TrainingError
+from models.memory import NoMemoryError
 from storage.home import HomeError
 from tasks.progress import StoppedError, tell
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOPELESS = (ValueError, HomeError, StoppedError, TrainingError, AssertionError)
-"""What another try cannot mend: wrong input, a full disk, a wish to stop, training that diverges, our own mistakes."""
+HOPELESS = (ValueError, HomeError, StoppedError, TrainingError, NoMemoryError, AssertionError)
+"""What another try cannot mend: wrong input, a full disk, a wish to stop, training that diverges, too little memory,
+our own mistakes."""
 
 
 def stage(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:

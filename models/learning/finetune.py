@@ -11,7 +11,6 @@ from models.learning.cloning import Cloning
 from models.learning.draft import Draft
 from models.learning.examples import Attempt, Pair, Solution, from_attempts, from_pairs, from_solutions, from_texts
 from models.learning.hardware import in_precision
-from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.objectives import GRADIENT_KINDS, open_objective
 from models.learning.on_policy import Sample, follow
@@ -19,6 +18,7 @@ from models.learning.ranks import all_of, mine
 from models.learning.scoring import with_old
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import OnStep, Say, TrainingReport, train
+from models.memory import Memory
 from models.policy.chat import spoken
 from models.policy.load import Policy, load_policy, move, save_policy
 from models.policy.prompting import context_length

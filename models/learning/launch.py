@@ -19,9 +19,9 @@ import torch.distributed as dist
 
 from models.learning.examples import Attempt, Pair, Solution
 from models.learning.finetune import UNWATCHED, Lessons, Trained, Watch, finetune
-from models.learning.memory import TrainingError
 from models.learning.settings import LearningSettings
-from models.learning.trainer import StepReport, TrainingReport
+from models.learning.trainer import StepReport, TrainingError, TrainingReport
+from models.memory import NoMemoryError
 from models.orphan import end_with
 from models.policy import serving
 from models.policy.load import choose_device, load_policy
@@ -45,8 +45,8 @@ def finetune_together(
 ) -> Trained:
     """As `finetune`, by `settings.processes` of them, on so many GPUs or on this CPU; what they write is in `folder`.
 
-    Raises ValueError on nothing to learn from, TrainingError, and RuntimeError where they end otherwise. What
-    `watch.on_step` raises ends them. No draft is kept.
+    Raises ValueError on nothing to learn from, TrainingError, NoMemoryError, and RuntimeError where they end otherwise.
+    What `watch.on_step` raises ends them. No draft is kept.
     """
     on_cpu = choose_device(device) == "cpu"
     if not on_cpu and settings.processes > torch.cuda.device_count():
@@ -160,7 +160,7 @@ def work(folder: Path) -> None:
             max_new_tokens=job["max_new_tokens"],
             watch=Watch(on_step=tell.step, say=lambda text: tell(say=text)) if is_first else UNWATCHED,
         )
-    except TrainingError as error:
+    except (TrainingError, NoMemoryError) as error:
         tell(failed=str(error))  # whichever of them it is: of memory, one alone may be short
         raise
     except ValueError as error:

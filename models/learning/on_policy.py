@@ -10,11 +10,11 @@ from models.learning.batches import Unit, longest
 from models.learning.draft import Draft
 from models.learning.examples import Attempt
 from models.learning.hardware import accelerated
-from models.learning.memory import Memory
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
 from models.learning.settings import LearningSettings
 from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, fingerprint, training
+from models.memory import Memory
 from models.policy.load import Policy
 from models.policy.protocol import Engine
 from models.policy.transformers_engine import TransformersEngine
@@ -43,7 +43,7 @@ def follow(
     What a step sampled must be a function of the step and the weights, so that a training that was broken off goes on
     to the same weights. Raises NonFiniteLossError and NoMemoryError.
     """
-    engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows)
+    engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows, say=say)
     reference = copy.deepcopy(policy.model) if settings.kl_weight else None
     with accelerated(policy.model, settings) as accelerator:
         trainer = Trainer(

@@ -19,18 +19,22 @@ from transformers import PreTrainedModel
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
 from models.learning.draft import Draft, TrainingState
 from models.learning.hardware import accelerated, prepared
-from models.learning.memory import Memory, TrainingError
 from models.learning.objective import Loss, Measured, Objective
 from models.learning.ranks import mine, num_ranks, shared, together, whole
 from models.learning.scoring import entropy, target_logits, target_logprobs
 from models.learning.settings import TrainingSettings
 from models.learning.tally import Tally
+from models.memory import Memory
 
 PLAIN_SCORES = 2**17
 """Attention scores of a head and a batch up to which a CPU is quicker without fused blocks (measured).
 
 Plain products keep every score of every layer, which in large batches is gigabytes.
 """
+
+
+class TrainingError(RuntimeError):
+    """A training that another try would end as well."""
 
 
 class NonFiniteLossError(TrainingError):

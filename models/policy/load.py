@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from models.memory import WARN, Say
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.joined import Joined
@@ -101,13 +102,13 @@ def choose_dtype(dtype: str, device: str) -> torch.dtype:
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
-def _open_transformers(folder: Path, settings: PolicySettings) -> Engine:
+def _open_transformers(folder: Path, settings: PolicySettings, say: Say) -> Engine:
     device = choose_device(settings.device)
     policy = load_policy(folder, dtype=choose_dtype(settings.dtype, device), device=device)
-    return TransformersEngine(policy.model, policy.tokenizer, max_rows=settings.max_rows)
+    return TransformersEngine(policy.model, policy.tokenizer, max_rows=settings.max_rows, say=say)
 
 
-def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
+def _open_vllm(folder: Path, settings: PolicySettings, _: Say) -> Engine:
     device = choose_device(settings.device)
     return VllmEngine(
         folder,
@@ -120,7 +121,7 @@ def _open_vllm(folder: Path, settings: PolicySettings) -> Engine:
     )
 
 
-def _open_server(folder: Path, settings: PolicySettings) -> Engine:
+def _open_server(folder: Path, settings: PolicySettings, _: Say) -> Engine:
     keeper = _join(folder, settings) if settings.is_joined else _start(folder, settings)
     try:
         return ServerEngine(
@@ -155,7 +156,7 @@ def _join(folder: Path, settings: PolicySettings) -> Joined:
     return Joined(settings.server, folder, key=os.environ.get(KEY_VARIABLE, ""), patience_s=settings.patience_s)
 
 
-ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {
+ENGINES: dict[str, Callable[[Path, PolicySettings, Say], Engine]] = {
     "transformers": _open_transformers,
     "vllm": _open_vllm,
     "server": _open_server,
@@ -163,6 +164,6 @@ ENGINES: dict[str, Callable[[Path, PolicySettings], Engine]] = {
 """Name to what opens the engine."""
 
 
-def open_engine(folder: Path, settings: PolicySettings) -> Engine:
-    """The engine that the settings name, with the policy of a folder in it."""
-    return ENGINES[settings.engine](folder, settings)
+def open_engine(folder: Path, settings: PolicySettings, say: Say = WARN) -> Engine:
+    """The engine that the settings name, with the policy of a folder in it; it says what its user should know."""
+    return ENGINES[settings.engine](folder, settings, say)

@@ -7,6 +7,7 @@ from threading import Lock
 
 import torch
 
+from models.memory import WARN, Say
 from models.policy.load import open_engine
 from models.policy.protocol import Engine
 from models.policy.settings import PolicySettings
@@ -19,12 +20,12 @@ _all_threads = torch.get_num_threads()
 
 
 @contextmanager
-def borrowed_engine(folder: Path, settings: PolicySettings) -> Iterator[Engine]:
+def borrowed_engine(folder: Path, settings: PolicySettings, say: Say = WARN) -> Iterator[Engine]:
     """An engine with the policy of a folder, for one user at a time; idle ones of other policies are let go.
 
     An engine in which something failed is not used again.
     """
-    engine = _take(folder, settings) or open_engine(folder, settings)
+    engine = _take(folder, settings) or open_engine(folder, settings, say)
     try:
         with _threads(settings.threads):
             yield engine

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from models.memory import WARN, Memory, Say
 from models.policy.cache import num_cache_layers, open_cache
 from models.policy.codec import Codec
 from models.policy.noise import choose, uniform, wrap
@@ -19,6 +20,7 @@ from models.policy.prompting import context_length
 from models.policy.protocol import Completion, Request
 from models.policy.replacement import Trie, build_trie
 
+ADVICE = "lower policy.max_rows, or policy.max_new_tokens"
 SHRINK_BELOW = 0.85
 """Finished rows leave when this share or less is still running: copying the cache costs about a step."""
 
@@ -45,14 +47,21 @@ class _Row:
 class TransformersEngine:
     """`engine.add(0, Request(prompt="4 7 26>15;")); engine.step()` gives `[(0, Completion(…))]`.
 
-    Raises ValueError for an architecture that it cannot run. After any exception in `step`
-    (out of memory, say) the wave's requests are lost: discard the engine.
+    Raises ValueError for an architecture that it cannot run. A wave that the memory does not hold is run again with
+    half the rows, once, which is said; after that NoMemoryError. After any exception in `step` discard the engine.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_rows: int = 256) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_rows: int = 256,
+        say: Say = WARN,
+    ) -> None:
         self.model = model.eval()
         self.codec = Codec(tokenizer)
-        self.max_rows = max_rows
+        self._memory = Memory(max_rows, say, ADVICE, unit="texts side by side", result="answer")
         self.context = context_length(model)
         self.end_ids = _end_ids(model, tokenizer)
         self.num_computed_tokens = 0
@@ -80,12 +89,10 @@ class TransformersEngine:
             self._refused.append(row)
 
     def step(self) -> list[tuple[int, Completion]]:
-        """Run one wave to its end: up to `max_rows` waiting requests of similar length."""
+        """Run one wave to its end: waiting requests of similar length, as many as may be side by side."""
         self._waiting.sort(key=lambda row: (len(row.tokens), row.limit))
         refused, self._refused = self._refused, []
-        wave, self._waiting = self._waiting[: self.max_rows], self._waiting[self.max_rows :]
-        if wave:
-            self._run(wave)
+        wave = self._memory.hold(self._run_first) if self._waiting else []
         return [
             (
                 row.key,
@@ -98,6 +105,13 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing: its memory goes with the last reference to the model."""
+
+    def _run_first(self, most: int) -> list[_Row]:
+        """A wave of the first that wait, from its beginning; they wait no more when it has come to its end."""
+        wave = [dataclasses.replace(row, new_tokens=[], logprobs=[], cuts=[]) for row in self._waiting[:most]]
+        self._run(wave)
+        del self._waiting[:most]
+        return wave
 
     @torch.inference_mode()
     def _run(self, wave: Sequence[_Row]) -> None:

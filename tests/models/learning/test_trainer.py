@@ -11,11 +11,11 @@ from models.learning import trainer
 from models.learning.batches import Batch, Example, collate, plan_batches
 from models.learning.cloning import Cloning
 from models.learning.draft import FILE, Draft
-from models.learning.memory import NoMemoryError
 from models.learning.objective import Loss
 from models.learning.scoring import target_logits, target_logprobs
 from models.learning.settings import InitializationSettings, LearningSettings, TrainingSettings
 from models.learning.trainer import NonFiniteLossError, StepReport, train
+from models.memory import NoMemoryError
 from tests.models.learning.test_batches import CPU, UNITS, example, settings
 
 

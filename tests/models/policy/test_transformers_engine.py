@@ -1,6 +1,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from models.memory import NoMemoryError
 from models.policy.load import Policy
 from models.policy.protocol import Completion, Engine, Request
 from models.policy.transformers_engine import TransformersEngine
@@ -109,6 +111,38 @@ def test_a_sample_is_the_same_in_any_batch(policy: Policy, max_rows: int) -> Non
     assert [answer.token_ids for answer in answers] == [alone[i].token_ids for i in order]
     for answer, i in zip(answers, order, strict=True):
         assert answer.logprobs == pytest.approx(alone[i].logprobs, abs=1e-4)
+
+
+class Cramped(torch.nn.Module):
+    """Fits the memory for so many texts side by side."""
+
+    def __init__(self, model: PreTrainedModel, room: int) -> None:
+        super().__init__()
+        self.model, self.room = model, room
+        self.config, self.device, self.generation_config = model.config, model.device, model.generation_config
+
+    def forward(self, input_ids: torch.Tensor, **options: object) -> object:
+        output = self.model(input_ids=input_ids, **options)
+        if len(input_ids) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return output
+
+
+def test_short_of_memory_it_runs_fewer_side_by_side_and_answers_the_same(policy: Policy) -> None:
+    requests, said = samples(6), list[str]()
+    expected = complete(policy, requests, max_rows=8)
+    cramped: Any = Cramped(policy.model, room=4)
+    engine = TransformersEngine(cramped, policy.tokenizer, max_rows=8, say=said.append)
+    answers = drain(engine, requests)
+    assert [answer.token_ids for answer in answers] == [answer.token_ids for answer in expected]
+    assert said == ["out of memory: on with 4 texts side by side, which changes no answer"]
+
+
+def test_where_half_does_not_fit_either_the_settings_that_help_are_named(policy: Policy) -> None:
+    cramped: Any = Cramped(policy.model, room=1)
+    engine = TransformersEngine(cramped, policy.tokenizer, max_rows=8, say=lambda _: None)
+    with pytest.raises(NoMemoryError, match=r"does not hold 4 texts side by side: lower policy\.max_rows, or"):
+        drain(engine, samples(6))
 
 
 def test_a_sample_is_the_same_beside_greedy_and_hot_rows(policy: Policy) -> None:

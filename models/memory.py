@@ -1,6 +1,7 @@
 """What does not fit the memory is computed in halves, once, and that is said."""
 
 import gc
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,29 +9,42 @@ import torch
 
 T = TypeVar("T")
 
+Say = Callable[[str], None]
+WARN: Say = logging.getLogger("flywheel").warning
+"""For whoever has no listener."""
 MOST_HALVINGS = 1
 """Times that work short of memory goes on with half of what it takes at once."""
 
 
-class TrainingError(RuntimeError):
-    """A training that another try would end as well."""
-
-
-class NoMemoryError(TrainingError):
+class NoMemoryError(RuntimeError):
     """The memory does not hold what is computed at once."""
 
 
 class Memory:
-    """How many tokens are computed at once: `Memory(8192, say, "lower …").hold(work)`."""
+    """How much is computed at once, of a unit: `Memory(8192, say, "lower …").hold(work)`.
 
-    def __init__(self, at_once: int, say: Callable[[str], None], advice: str, *, may_halve: bool = True) -> None:
+    What is computed in halves comes to the same `result`.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        say: Say,
+        advice: str,
+        *,
+        unit: str = "tokens at once",
+        result: str = "step",
+        may_halve: bool = True,
+    ) -> None:
         self.at_once = at_once
+        self._unit = unit
+        self._result = result
         self._say = say
         self._advice = advice
         self._halvings_left = MOST_HALVINGS if may_halve else 0
 
     def hold(self, work: Callable[[int], T]) -> T:
-        """What work gives, told how many tokens to take at once; it is done anew where that was too much."""
+        """What work gives, told how much to take at once; it is done anew where that was too much."""
         while True:
             try:
                 return work(self.at_once)
@@ -44,7 +58,7 @@ class Memory:
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise error
         if not self._halvings_left:
-            raise NoMemoryError(f"the memory does not hold {self.at_once:,} tokens at once: {self._advice}") from error
+            raise NoMemoryError(f"the memory does not hold {self.at_once:,} {self._unit}: {self._advice}") from error
         self._halvings_left -= 1
         self.at_once = max(1, self.at_once // 2)
-        self._say(f"out of memory: on with {self.at_once:,} tokens at once, which changes no step")
+        self._say(f"out of memory: on with {self.at_once:,} {self._unit}, which changes no {self._result}")
