@@ -150,14 +150,14 @@ IMPOSSIBLE = (
         'run.runner is "workers", who are told what to do by a Prefect server: name it as serve.url (docs/scaling.md).',
     ),
     Impossible(
-        lambda c: c.learning.processes > 1 and ":" in c.policy.device,
-        'learning.processes is {c.learning.processes} and policy.device "{c.policy.device}": they take a GPU each from '
-        'the first on; set policy.device to "auto", and CUDA_VISIBLE_DEVICES to the GPUs that are meant.',
+        lambda c: c.policy.engine == "vllm" and c.policy.data_parallel > 1,
+        'policy.engine is "vllm" and policy.data_parallel {c.policy.data_parallel}, which a server does: set '
+        'policy.engine to "server".',
     ),
     Impossible(
-        lambda c: c.policy.engine != "transformers" and not c.policy.is_joined and ":" in c.policy.device,
-        'policy.device is "{c.policy.device}" and policy.engine "{c.policy.engine}", which takes the first GPUs '
-        'that it sees: set policy.device to "auto", and CUDA_VISIBLE_DEVICES to the GPUs that are meant.',
+        lambda c: c.policy.engine == "vllm" and ":" in c.policy.device,
+        'policy.device is "{c.policy.device}" and policy.engine "vllm", which takes the first GPUs that this process '
+        'sees: set policy.engine to "server", or policy.device to "auto" and CUDA_VISIBLE_DEVICES to what is meant.',
     ),
     Impossible(
         lambda c: c.splits.benchmark == 0,
@@ -279,12 +279,12 @@ IDLE = (
         'policy.model is "scratch", which knows no chat',
     ),
     Idle(
-        ("policy.tensor_parallel", "policy.gpu_memory"),
+        ("policy.tensor_parallel", "policy.data_parallel", "policy.gpu_memory"),
         lambda c: c.policy.engine == "transformers",
         'policy.engine is "transformers", which is not vLLM',
     ),
     Idle(
-        ("policy.tensor_parallel", "policy.gpu_memory", "policy.dtype"),
+        ("policy.tensor_parallel", "policy.data_parallel", "policy.gpu_memory", "policy.dtype"),
         lambda c: c.policy.is_joined,
         'policy.server is "{c.policy.server}", which has its own',
     ),

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage.home import HOME_VARIABLE
+from tasks.child import OWN_SERVER_VARIABLE
 
 DEFAULT_FILE = Path("flywheel.toml")
 PREFIX = "FLYWHEEL_"
 SEPARATOR = "__"
 SERVED_VARIABLE = "FLYWHEEL_SERVE"
 """JSON of the --config and --set that `flywheel serve` was given, for the flow runs it starts."""
-NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
+NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, OWN_SERVER_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
 """Variables that say something else: where the home is, and what the tests insist on."""
 SHOWN_CHARS = 60
 

@@ -17,7 +17,7 @@ from flows.initialize import start_line
 from flows.interrupt import interruptible
 from flows.page import cancelled_when_stopped, put_on_page
 from flows.preflight import look_ahead
-from flows.round import measure, turn_wheel
+from flows.round import gpus_of_round, measure, turn_wheel
 from flows.runs import FOREVER, publish
 from flows.stages import Stages, watcher
 from flows.supply import tell_supply
@@ -28,6 +28,7 @@ from storage import history
 from storage.home import Home
 from storage.records import Evaluation, Run, Split, State
 from storage.warehouse import Warehouse
+from tasks.devices import held
 from tasks.promote import solved
 from tasks.turn import Turn
 
@@ -93,7 +94,8 @@ def turn_until_done(start: Turn, run: Run, config: Config) -> tuple[Turn, bool]:
             break
         if not turn.lake.has("rounds", turn.key):
             give_way(turn)
-            turn_wheel(turn, choose_effort(turn, config, refusals))
+            with held(turn.home, gpus_of_round(config)):  # not while it gives way: a retrain needs them too
+                turn_wheel(turn, choose_effort(turn, config, refusals))
     return replace(start, round=number - 1), is_plateau
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from flows.config_layers import SERVED_VARIABLE
 from flows.server import Server, ServerError, bypass_proxy
 from storage.home import HOME_VARIABLE, Home, HomeBusyError, default_home
+from tasks.child import OWN_SERVER_VARIABLE
 
 SERVED = "served"
 """The file of the home that says where it is served."""
@@ -42,6 +43,8 @@ def start_prefect(home: Home, url: str = "") -> Server:
     settle(home)
     server = Server(api=url) if url else find_served(home) or Server.start(home.logs / "prefect.log")
     os.environ["PREFECT_API_URL"] = server.api
+    if server.process:
+        os.environ[OWN_SERVER_VARIABLE] = "1"
     return server
 
 

@@ -15,6 +15,7 @@ from flows.stages import Stages
 from flows.workers import search_by_workers
 from models.evaluation.gate import mcnemar_p_value
 from models.learning.settings import LearningSettings
+from models.policy.load import gpus_of, sampling_gpus
 from storage.records import Evaluation, Promotion, Round, Split, Verdict, now
 from storage.registry import LostRaceError
 from tasks.child import ask_children_to_stop
@@ -33,6 +34,13 @@ R = TypeVar("R")
 
 RETRY_DELAY_S = 2
 LOOK_S = 0.2
+
+
+def gpus_of_round(config: Config) -> list[str]:
+    """GPUs that are held from a round's first stage to its last; else whoever works holds them, for a stage."""
+    if config.run.runner != "threads":
+        return []
+    return [*sampling_gpus(config.policy), *gpus_of(config.policy.trains_on, config.learning.processes)]
 
 
 def turn_wheel(turn: Turn, config: Config) -> Round:

@@ -164,6 +164,11 @@ def _write_at_start(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
+def signature() -> str:
+    """Who this process is, for people."""
+    return _describe(_signature())
+
+
 def _signature() -> dict[str, object]:
     return {"user": _user(), "host": socket.gethostname(), "pid": os.getpid(), "since": now().isoformat("T", "seconds")}
 
@@ -177,7 +182,10 @@ def _user() -> str:
 
 def _describe_holder(lock: int) -> str:
     try:
-        holder = json.loads(os.pread(lock, 4096, 0))
-        return f"{holder['user']} on {holder['host']}, process {holder['pid']}, since {holder['since']}"
+        return _describe(json.loads(os.pread(lock, 4096, 0)))
     except (ValueError, KeyError, TypeError):  # it took the lock and has not signed yet
         return "a process that is just starting"
+
+
+def _describe(holder: dict[str, object]) -> str:
+    return f"{holder['user']} on {holder['host']}, process {holder['pid']}, since {holder['since']}"

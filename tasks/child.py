@@ -9,6 +9,9 @@ from functools import cache
 from models.orphan import end_with
 from tasks.progress import request_stop
 
+OWN_SERVER_VARIABLE = "FLYWHEEL_OWN_SERVER"
+"""Tells a process and its children that their Prefect server is theirs alone, and ends with them."""
+
 
 @cache
 def obey_parent() -> None:

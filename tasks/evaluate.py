@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from models.evaluation.metrics import mean_pass_at_k, wilson_interval
 from models.evaluation.settings import EvaluationSettings
+from models.policy.load import sampling_gpus
 from models.policy.pool import borrowed_engine
 from models.policy.protocol import Completion, Engine
 from models.policy.settings import PolicySettings
@@ -22,6 +23,7 @@ from storage.curriculum import problems_of
 from storage.problems import ProblemSettings
 from storage.records import Evaluation, Outcome, Problem, Split, make_id, make_seed
 from tasks.choose import Thinking, choose
+from tasks.devices import held
 from tasks.progress import Progress, report
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
@@ -54,7 +56,10 @@ def evaluate(
         asked_greedily = problems_of(turn.warehouse, split)
         asked_by_samples = [] if thinking else asked_greedily[: settings.pass_problems]
         asking = Asking(total=len(asked_greedily) + len(asked_by_samples))
-        with borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine:
+        with (
+            held(turn.home, sampling_gpus(policy)),
+            borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine,
+        ):
             greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens, thinking)
             sampled = asking.run(engine, SAMPLING, asked_by_samples, policy.max_new_tokens)
         turn.lake.publish(

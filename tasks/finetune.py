@@ -10,12 +10,14 @@ from models.learning.finetune import Trained, Watch, finetune, finetune_on_polic
 from models.learning.launch import finetune_together
 from models.learning.settings import LearningSettings, TrainingSettings
 from models.learning.trainer import StepReport
+from models.policy.load import gpus_of
 from models.policy.pool import release_engines
 from models.policy.settings import PolicySettings
 from models.search.settings import SearchSettings
 from storage.history import unfinished_runs
 from storage.records import Checkpoint, TrainingStep, make_id, make_seed
 from tasks.board import Board
+from tasks.devices import held
 from tasks.lessons import find_lessons, where
 from tasks.progress import Progress, check_stop, report
 from tasks.rollouts import Rollouts
@@ -43,7 +45,8 @@ def train(
     checkpoint_id = make_id("checkpoint", turn.line, turn.run_id, turn.round)
     if not turn.lake.has("checkpoints", checkpoint_id):
         release_engines()
-        trained, stale_share = learn(turn, parent_id, selection_id, checkpoint_id, settings, policy, search)
+        with held(turn.home, gpus_of(policy.trains_on, settings.processes)):
+            trained, stale_share = learn(turn, parent_id, selection_id, checkpoint_id, settings, policy, search)
         row = describe(
             turn,
             trained,
@@ -78,7 +81,7 @@ def learn(
             ),
             settings,
             seed=seed,
-            device=policy.device,
+            device=policy.trains_on,
             max_new_tokens=policy.max_new_tokens,
             max_rows=policy.max_rows,
             watch=watching,
@@ -95,7 +98,7 @@ def learn(
             found.lessons,
             settings,
             seed=seed,
-            device=policy.device,
+            device=policy.trains_on,
             max_new_tokens=policy.max_new_tokens,
             watch=watching,
         )

@@ -9,6 +9,7 @@ from models.learning.finetune import build_from_scratch, imitate
 from models.learning.settings import InitializationSettings
 from models.policy.chat import set_chat
 from models.policy.find import find_model
+from models.policy.load import gpus_of
 from models.policy.settings import SCRATCH, Chat, PolicySettings, ScratchSettings
 from storage.countdown import CountdownProblems
 from storage.demonstrations import (
@@ -21,6 +22,7 @@ from storage.demonstrations import (
 from storage.problems import ProblemSettings, open_source
 from storage.records import Checkpoint, make_id, make_seed
 from storage.sources.source import Splits
+from tasks.devices import held
 from tasks.finetune import describe, save, watch
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
@@ -57,15 +59,14 @@ def initialize(
         return checkpoint_id
     texts = demonstrate(turn, problems, policy, settings)
     seed, watching = make_seed("initialization", turn.seed), watch(turn, "initialize", settings, checkpoint_id)
-    if policy.model == SCRATCH:
-        trained = build_from_scratch(
-            texts, CHARACTERS, settings, shape, seed=seed, device=policy.device, watch=watching
-        )
-    else:
-        base = find_model(policy.model)
-        if not texts:
-            return adopt(turn, checkpoint_id, base, policy.chat)
-        trained = imitate(base, texts, settings, seed=seed, device=policy.device, chat=policy.chat, watch=watching)
+    where, base = policy.trains_on, None if policy.model == SCRATCH else find_model(policy.model)
+    if base and not texts:
+        return adopt(turn, checkpoint_id, base, policy.chat)
+    with held(turn.home, gpus_of(where)):
+        if base:
+            trained = imitate(base, texts, settings, seed=seed, device=where, chat=policy.chat, watch=watching)
+        else:
+            trained = build_from_scratch(texts, CHARACTERS, settings, shape, seed=seed, device=where, watch=watching)
     row = describe(
         turn,
         trained,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
 
+from models.policy.load import sampling_gpus
 from models.policy.pool import borrowed_engine
 from models.policy.protocol import Completion
 from models.policy.settings import PolicySettings
@@ -21,6 +22,7 @@ from storage.curriculum import problems_by_id
 from storage.history import shard_counts
 from storage.records import Draw, Problem, Step, Trajectory, make_id, make_seed
 from tasks.child import obey_parent
+from tasks.devices import held
 from tasks.progress import Progress, check_stop, report
 from tasks.stage import log, stage, warn
 from tasks.turn import Turn
@@ -61,7 +63,10 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         guide_name=settings.guide,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
     )
-    with borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine:
+    with (
+        held(turn.home, sampling_gpus(policy)),
+        borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine,
+    ):
         searches = (
             (problem, strategy_of(draw, problem, settings).search(searcher.task(problem, policy)))
             for draw, problem in zip(draws, problems, strict=True)

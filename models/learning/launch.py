@@ -24,7 +24,7 @@ from models.learning.trainer import StepReport, TrainingError, TrainingReport
 from models.memory import NoMemoryError
 from models.orphan import end_with
 from models.policy import serving
-from models.policy.load import choose_device, load_policy
+from models.policy.load import gpus_of, load_policy
 
 JOB, POLICY, LOG = "job.json", "policy", "log"
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Solution, Pair, Attempt)}
@@ -48,11 +48,6 @@ def finetune_together(
     Raises ValueError on nothing to learn from, TrainingError, NoMemoryError, and RuntimeError where they end otherwise.
     What `watch.on_step` raises ends them. No draft is kept.
     """
-    on_cpu = choose_device(device) == "cpu"
-    if not on_cpu and settings.processes > torch.cuda.device_count():
-        raise TrainingError(
-            f"learning.processes is {settings.processes}, and torch sees {torch.cuda.device_count()} CUDA devices"
-        )
     folder.mkdir(parents=True, exist_ok=True)
     job = {
         "parent": str(parent.absolute()),
@@ -60,7 +55,7 @@ def finetune_together(
         "lessons": lessons,
         "settings": asdict(settings),
         "seed": seed,
-        "on_cpu": on_cpu,
+        "gpus": gpus_of(device, settings.processes),
         "max_new_tokens": max_new_tokens,
     }
     (folder / JOB).write_text(json.dumps(job))
@@ -145,11 +140,11 @@ def work(folder: Path) -> None:
     tell = Teller()
     job = json.loads((folder / JOB).read_text())
     number = int(os.environ["LOCAL_RANK"])
-    device = "cpu" if job["on_cpu"] else f"cuda:{number}"
-    if not job["on_cpu"]:
-        torch.cuda.set_device(number)
+    device = job["gpus"][number] if job["gpus"] else "cpu"
+    if job["gpus"]:
+        torch.cuda.set_device(device)
     kind, is_first = KINDS[job["lesson"]], number == 0
-    dist.init_process_group("gloo" if job["on_cpu"] else "nccl")
+    dist.init_process_group("nccl" if job["gpus"] else "gloo")
     try:
         trained = finetune(
             Path(job["parent"]),

@@ -4,7 +4,7 @@ Weights are safetensors and code of a model's own is never run.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from models.policy.vllm_engine import VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
 
@@ -86,13 +87,42 @@ def choose_device(device: str) -> str:
     """`auto` is CUDA where there is one, else the CPU. Raises PolicyError for a device that is not there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    index = torch.device(device).index or 0
-    if device.startswith("cuda") and index >= torch.cuda.device_count():
+    if device.startswith("cuda") and first_gpu(device) >= torch.cuda.device_count():
         seen = torch.cuda.device_count() or "no"
         raise PolicyError(
-            f"policy.device is {device!r}, and torch sees {seen} CUDA devices here; set it to auto or cpu"
+            f"a device of the policy is {device!r}, and torch sees {seen} CUDA devices here; set it to auto or cpu"
         )
     return device
+
+
+def first_gpu(device: str) -> int:
+    """The number that a device says: 2 for cuda:2, and 0 for one that says none."""
+    return torch.device("cpu" if device == "auto" else device).index or 0
+
+
+def gpus_of(device: str, num: int = 1) -> list[str]:
+    """So many GPUs from a device on, as `["cuda:2", "cuda:3"]`; none where it is the CPU. Raises PolicyError."""
+    if choose_device(device) == "cpu":
+        return []
+    first, seen = first_gpu(device), torch.cuda.device_count()
+    if first + num > seen:
+        raise PolicyError(f"{num} GPUs from cuda:{first} on are asked for, and torch sees {seen} CUDA devices here")
+    return [f"cuda:{first + place}" for place in range(num)]
+
+
+def sampling_gpus(settings: PolicySettings) -> list[str]:
+    """The GPUs of this machine that sampling takes."""
+    if settings.is_joined:
+        return []
+    several = settings.tensor_parallel * settings.data_parallel
+    return gpus_of(settings.device, 1 if settings.engine == "transformers" else several)
+
+
+def seen_alone(gpus: Sequence[str], visible: str) -> dict[str, str]:
+    """The environment in which a program sees no others: `seen_alone(["cuda:1"], "4,6")` names 6."""
+    names = visible.split(",") if visible else []
+    numbers = [first_gpu(gpu) for gpu in gpus]
+    return {VISIBLE: ",".join(names[number] if names else str(number) for number in numbers)}
 
 
 def choose_dtype(dtype: str, device: str) -> torch.dtype:
@@ -146,10 +176,16 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         "dtype": str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
         "max-num-seqs": settings.max_rows,
         "tensor-parallel-size": settings.tensor_parallel,
+        "data-parallel-size": settings.data_parallel,
         "gpu-memory-utilization": settings.gpu_memory,
     }
     for_cpu = ["--enforce-eager", "--no-enable-chunked-prefill"] if device == "cpu" else []  # see vllm_engine.py
-    return Serving(folder, settings.server, [*(f"--{name}={value}" for name, value in options.items()), *for_cpu])
+    return Serving(
+        folder,
+        settings.server,
+        [*(f"--{name}={value}" for name, value in options.items()), *for_cpu],
+        env=seen_alone(sampling_gpus(settings), os.environ.get(VISIBLE, "")) if ":" in settings.device else {},
+    )
 
 
 def _join(folder: Path, settings: PolicySettings) -> Joined:

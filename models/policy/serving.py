@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
+from types import MappingProxyType
 
 import httpx
 
@@ -40,14 +41,16 @@ class Serving:
         host: str = LOCALHOST,
         port: int = 0,
         key: str = "",
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Start it and wait. Raises PolicyError where it does not serve.
+        """Start it and wait, with these variables beside ours. Raises PolicyError where it does not serve.
 
         It listens at `host`, on loopback alone by default, at any port and with a key made here where none is given.
         """
         self.key = key or secrets.token_hex(16)
         self._host = LOCALHOST if host in EVERYWHERE else host
         self._port = port or free_port()
+        self._env = env
         words = shlex.split(command)
         place = words.index("serve") + 1 if "serve" in words else len(words)  # vLLM wants the model before any option
         self._command = [
@@ -110,7 +113,7 @@ class Serving:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
-            env=VLLM_DEFAULTS | os.environ | {"VLLM_API_KEY": self.key},
+            env=VLLM_DEFAULTS | os.environ | {"VLLM_API_KEY": self.key, **self._env},
             start_new_session=True,  # a Ctrl-C is for its parent
         )
 

@@ -29,13 +29,18 @@ class PolicySettings:
         "How a model is asked: auto, by its chat template where it has one; plain, as bare text; thinking or direct, "
         "by a chat template that thinks on demand.",
     ] = "auto"
-    device: Annotated[str, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."] = "auto"
+    device: Annotated[
+        str,
+        "Where it samples: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N, the first of several.",
+    ] = "auto"
+    train_device: Annotated[str, "Where it trains, said as device is; empty: where it samples."] = ""
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], "Precision of sampling; auto: float32 on the CPU, else bfloat16."
     ] = "auto"
     max_rows: Annotated[int, "Most texts generated side by side."] = 512
     threads: Annotated[int, "CPU threads of each engine; 0: all there are."] = 1
     tensor_parallel: Annotated[int, "vllm and server: GPUs that share each layer of the model."] = 1
+    data_parallel: Annotated[int, "server: copies of the model, on GPUs of their own, behind one address."] = 1
     gpu_memory: Annotated[float, "vllm and server: share of a GPU's memory that it takes."] = 0.9
     max_new_tokens: Annotated[int, "Longest answer, in tokens; a longer one is cut off and counts as wrong."] = 96
 
@@ -48,12 +53,20 @@ class PolicySettings:
             raise ValueError(f"timeout_s {self.timeout_s:g} and patience_s {self.patience_s:g} must be over 0")
         if not self.server.strip():
             raise ValueError("server is empty; expected a command as vllm serve, or an address as http://gpu1:8001")
-        if self.tensor_parallel < 1:
-            raise ValueError(f"tensor_parallel is {self.tensor_parallel}; expected at least 1 GPU")
+        if min(self.tensor_parallel, self.data_parallel) < 1:
+            raise ValueError(
+                f"tensor_parallel is {self.tensor_parallel} and data_parallel {self.data_parallel}; expected at least 1"
+            )
         if not 0 < self.gpu_memory <= 1:
             raise ValueError(f"gpu_memory is {self.gpu_memory:g}; expected a share, over 0 to 1")
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
-            raise ValueError(f"device is {self.device!r}; expected auto, cpu, cuda or cuda:N")
+        for name, device in (("device", self.device), ("train_device", self.trains_on)):
+            if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+                raise ValueError(f"{name} is {device!r}; expected auto, cpu, cuda or cuda:N")
+
+    @property
+    def trains_on(self) -> str:
+        """The device of trainings."""
+        return self.train_device or self.device
 
     @property
     def is_joined(self) -> bool:

@@ -236,8 +236,6 @@ def test_workers_of_a_pool_may_each_have_a_server() -> None:
     ("sets", "told"),
     [
         (["run.runner=workers"], "name it as serve.url"),
-        (["learning.processes=2", "policy.device=cuda:1"], "they take a GPU each from the first on"),
-        (["policy.engine=server", "policy.device=cuda:1", "run.workers=1"], "takes the first GPUs that it sees"),
         (["learning.processes=2", "learning.objective=grpo", "learning.on_policy_steps=3"], "does so in one process"),
         (
             ["policy.engine=server", "policy.server=http://gpu:8001", "run.workers=1", "policy.dtype=float32"],
