@@ -56,6 +56,7 @@ def follow(
         while len(trainer.done) < settings.on_policy_steps:
             step = len(trainer.done) + 1
             started = monotonic()
+            engine.forget()  # what the weights before made of a prefix
             units = [_sampled_now(unit) for unit in read(sample(step, engine))]
             if reference and units:
                 examples = [example for (example,) in units]

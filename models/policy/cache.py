@@ -26,6 +26,13 @@ class SpareLayer(DynamicLayer):
         super().__init__()  # type: ignore[no-untyped-call]
         self.length = 0
 
+    @classmethod
+    def of(cls, keys: torch.Tensor, values: torch.Tensor) -> "SpareLayer":
+        """A layer that holds these."""
+        layer = cls()
+        layer.update(keys, values)
+        return layer
+
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Start with nothing, in the type and place of these states."""
         self.dtype, self.device = key_states.dtype, key_states.device

@@ -1,12 +1,13 @@
 """The default engine: any Hugging Face causal language model, on CPU or CUDA.
 
-Requests are sorted by length and run in waves. In a wave each distinct prompt is
-computed once, then every row decodes, and finished rows leave. Padding is on the
-left. It holds one model; it knows no checkpoints.
+Requests are sorted by length and run in waves. In a wave each distinct prefix is
+computed once, then every row decodes, and finished rows leave. What may be continued
+is remembered, so that of a prefix which was written here the last token alone is
+computed. Padding is on the left. It holds one model; it knows no checkpoints.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from models.memory import WARN, Memory, Say
 from models.policy.cache import num_cache_layers, open_cache
 from models.policy.codec import Codec
 from models.policy.noise import choose, uniform, wrap
+from models.policy.prefixes import Part, Prefixes, Tokens
 from models.policy.prompting import context_length
 from models.policy.protocol import Completion, Request
 from models.policy.replacement import Trie, build_trie
@@ -66,6 +68,7 @@ class TransformersEngine:
         self.end_ids = _end_ids(model, tokenizer)
         self.num_computed_tokens = 0
         self._num_layers = num_cache_layers(model)
+        self._prefixes = Prefixes()
         self._waiting: list[_Row] = []
         self._refused: list[_Row] = []
 
@@ -103,36 +106,57 @@ class TransformersEngine:
             for row in (*refused, *wave)
         ]
 
+    def forget(self) -> None:
+        """Remember no past: the model's weights are others now."""
+        self._prefixes.forget()
+
     def close(self) -> None:
-        """Nothing: its memory goes with the last reference to the model."""
+        """Let go of what it remembers; the model's memory goes with the last reference to it."""
+        self.forget()
 
     def _run_first(self, most: int) -> list[_Row]:
-        """A wave of the first that wait, from its beginning; they wait no more when it has come to its end."""
-        wave = [dataclasses.replace(row, new_tokens=[], logprobs=[], cuts=[]) for row in self._waiting[:most]]
-        self._run(wave)
-        del self._waiting[:most]
+        """A wave of the first that wait, from its beginning; they wait no more when it has come to its end.
+
+        It is of those whose past is remembered or of those whose is not, whichever are more.
+        """
+        known, strange = list[_Row](), list[_Row]()
+        for row in self._waiting:
+            (strange if self._prefixes.find(row.tokens) is None else known).append(row)
+        first, rest = (known, strange) if len(known) > len(strange) else (strange, known)
+        wave = [dataclasses.replace(row, new_tokens=[], logprobs=[], cuts=[]) for row in first[:most]]
+        self._run(wave, are_known=first is known)
+        self._waiting = first[most:] + rest
         return wave
 
     @torch.inference_mode()
-    def _run(self, wave: Sequence[_Row]) -> None:
-        """Compute each distinct prefix once, then decode until every row has ended."""
+    def _run(self, wave: Sequence[_Row], *, are_known: bool) -> None:
+        """Compute each distinct prefix once, or its last token, then decode until every row has ended."""
         prefixes = list(dict.fromkeys(row.tokens for row in wave))
-        ids, pads = self._pad(prefixes)
-        cache = open_cache(self._num_layers)
-        logits = self._forward(ids, pads, cache)
+        if are_known:
+            cache, padding = self._prefixes.load(prefixes)
+            ids = torch.tensor([prefix[-1:] for prefix in prefixes])
+        else:
+            cache, (ids, padding) = open_cache(self._num_layers), _pad(prefixes)
+        device = self.model.device
+        pads = torch.tensor(padding, device=device) if any(padding) else None
+        logits = self._forward(ids.to(device), pads, cache)
 
         place = {prefix: index for index, prefix in enumerate(prefixes)}
-        index = torch.tensor([place[row.tokens] for row in wave], device=self.model.device)
+        begun = {row.tokens: place[row.tokens] for row in wave if row.request.boundary}
+        memo = _Memo(self._prefixes, cache, begun) if begun else None
+        index = torch.tensor([place[row.tokens] for row in wave], device=device)
         logits, pads = logits[index], None if pads is None else pads[index]
         cache.batch_select_indices(index)
-        running, noise = list(wave), _Noise.of(wave, self.model.device)
+        running, noise = list(wave), _Noise.of(wave, device)
         for position in range(max(row.limit for row in wave)):
             tokens, logprobs = noise.sample(logits, position, _find_known(running))
             alive = self._record(running, tokens.tolist(), logprobs.tolist())
+            if memo and (not alive or len(alive) <= SHRINK_BELOW * len(running)):
+                memo.keep(cache, running, set(range(len(running))).difference(alive))
             if not alive:
                 return
             if len(alive) <= SHRINK_BELOW * len(running):
-                index = torch.tensor(alive, device=self.model.device)
+                index = torch.tensor(alive, device=device)
                 running = [running[i] for i in alive]
                 tokens, noise, pads = tokens[index], noise.select(index), None if pads is None else pads[index]
                 cache.batch_select_indices(index)
@@ -155,15 +179,6 @@ class TransformersEngine:
         )
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
-
-    def _pad(self, prefixes: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Left-padded ids (prefixes, time), and how many of each are padding (prefixes,), or None where none is."""
-        longest = max(map(len, prefixes))
-        pads = [longest - len(prefix) for prefix in prefixes]
-        # Any id will do as padding: the mask hides it.
-        ids = torch.tensor([(0,) * pad + prefix for pad, prefix in zip(pads, prefixes, strict=True)])
-        device = self.model.device
-        return ids.to(device), torch.tensor(pads, device=device) if any(pads) else None
 
     def _record(self, running: Sequence[_Row], tokens: list[int], logprobs: list[float]) -> list[int]:
         """Append a token to every row that is still running; return the indices of those that go on."""
@@ -188,6 +203,37 @@ class TransformersEngine:
             if len(row.new_tokens) < row.limit:
                 alive.append(index)
         return alive
+
+
+class _Memo:
+    """Has a wave's texts remembered as they end, each up to its last whole step."""
+
+    def __init__(self, prefixes: Prefixes, cache: Cache, begun: Mapping[Tokens, int]) -> None:
+        """With the cache of distinct prefixes, just computed; `begun` are those to remember, with their rows."""
+        self._prefixes, self._width = prefixes, cache.get_seq_length()
+        self._pasts = {tokens: prefixes.find(tokens) or () for tokens in begun}
+        missing = {tokens: len(tokens) - sum(each.num for each in past) for tokens, past in self._pasts.items()}
+        parts = {tokens: Part(begun[tokens], self._width - num, num) for tokens, num in missing.items() if num}
+        for tokens, stretch in zip(parts, prefixes.write(cache, [*parts.values()]), strict=True):
+            self._pasts[tokens] = (*self._pasts[tokens], stretch)
+            prefixes.name(tokens, self._pasts[tokens])
+
+    def keep(self, cache: Cache, running: Sequence[_Row], ended: Iterable[int]) -> None:
+        """Remember the steps of rows that ended, before they leave the cache; a last token was not computed."""
+        rows = {place: running[place] for place in ended if running[place].cuts}
+        parts = [Part(place, self._width, row.cuts[-1] - 1) for place, row in rows.items()]
+        for row, stretch in zip(rows.values(), self._prefixes.write(cache, parts), strict=True):
+            for cut in row.cuts:
+                past = (*self._pasts[row.tokens], stretch._replace(num=cut - 1))
+                self._prefixes.name(row.tokens + tuple(row.new_tokens[:cut]), past)
+
+
+def _pad(prefixes: Sequence[Tokens]) -> tuple[torch.Tensor, list[int]]:
+    """Left-padded ids (prefixes, time), and how many of each are padding."""
+    longest = max(map(len, prefixes))
+    pads = [longest - len(prefix) for prefix in prefixes]
+    # Any id will do as padding: the mask hides it.
+    return torch.tensor([(0,) * pad + prefix for pad, prefix in zip(pads, prefixes, strict=True)]), pads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
