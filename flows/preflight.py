@@ -4,7 +4,6 @@ It tells an estimate of time, disk and memory, and stops with advice when nothin
 is solved, for then nothing would be learnt, or when too much is cut off.
 """
 
-import os
 import resource
 from dataclasses import replace
 from time import monotonic
@@ -14,6 +13,7 @@ from flows.config import Config
 from flows.round import prepared, search_shards
 from flows.runs import FOREVER, count_rounds
 from flows.stages import Stages
+from models.cores import num_cores
 from models.policy.load import choose_device
 from storage import history
 from storage.home import megabytes
@@ -138,7 +138,7 @@ def num_busy(config: Config) -> int:
     at_once = min(config.run.workers, len(cut(config.curriculum.problems, config.run.shard_problems)))
     if choose_device(config.policy.device) != "cpu":
         return at_once
-    cores = os.cpu_count() or 1
+    cores = num_cores()
     return max(1, min(at_once, cores // (config.policy.threads or cores)))
 
 

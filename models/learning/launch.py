@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from models.cores import num_cores
 from models.learning.examples import Attempt, Pair, Solution
 from models.learning.finetune import UNWATCHED, Lessons, Trained, Watch, finetune
 from models.learning.settings import LearningSettings
@@ -75,7 +76,7 @@ def finetune_together(
 
 def _follow(folder: Path, processes: int, on_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """What the processes tell until they have ended."""
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    threads = max(1, num_cores() // processes)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, "-m", serving.__name__, *launcher, "-m", __name__, str(folder)]
     with (

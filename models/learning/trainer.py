@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from models.cores import num_cores
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
 from models.learning.draft import Draft, TrainingState
 from models.learning.hardware import accelerated, prepared
@@ -271,6 +272,7 @@ class Trainer:
 def training(model: PreTrainedModel, seed: int, num_scores: int, settings: TrainingSettings) -> Iterator[None]:
     """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
     attention = model.config._attn_implementation
+    torch.set_num_threads(min(torch.get_num_threads(), num_cores()))
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train()

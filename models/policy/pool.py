@@ -7,6 +7,7 @@ from threading import Lock
 
 import torch
 
+from models.cores import num_cores
 from models.memory import WARN, Say
 from models.policy.load import open_engine
 from models.policy.protocol import Engine
@@ -16,7 +17,7 @@ Idle = tuple[Path, PolicySettings, Engine]
 
 _idle: list[Idle] = []
 _lock = Lock()
-_all_threads = torch.get_num_threads()
+_all_threads = min(torch.get_num_threads(), num_cores())
 
 
 @contextmanager

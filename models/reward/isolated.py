@@ -21,6 +21,7 @@ from threading import Lock
 from time import sleep
 from typing import Any
 
+from models.cores import num_cores
 from models.reward.protocol import Judgement
 
 MAX_CHARS = 20_000
@@ -28,7 +29,7 @@ MAX_CHARS = 20_000
 MAX_ANSWER_CHARS = 200
 MEMORY_BYTES = 1 << 30
 TIMEOUT_S = 5.0
-NUM_WORKERS = max(1, min(4, os.cpu_count() or 1))
+NUM_WORKERS = min(4, num_cores())
 START_S = 120.0
 """How long a worker may take to load what its checker needs."""
 START_TRIES = 2

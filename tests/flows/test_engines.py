@@ -5,18 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import Wheel
+from tests.flows.conftest import FLYWHEEL, Wheel
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
 
+VLLM = ROOT / ".venv-vllm" / "bin"
+
+
 @pytest.mark.needs("vllm")
 @pytest.mark.timeout(900)
-def test_the_wheel_turns_on_vllm(fresh: Wheel) -> None:
-    fresh.command = ROOT / ".venv-vllm" / "bin" / "flywheel"
-    sets = ("policy.engine=vllm", "policy.dtype=float32", "run.workers=1", "scratch.num_heads=3")
+@pytest.mark.parametrize(
+    ("command", "sets"),
+    [
+        (VLLM / "flywheel", ["policy.engine=vllm"]),
+        (FLYWHEEL, ["policy.engine=server", f"policy.server={VLLM / 'vllm'} serve"]),
+    ],
+    ids=["in process", "as a server"],
+)
+def test_the_wheel_turns_on_vllm(fresh: Wheel, command: Path, sets: list[str]) -> None:
+    fresh.command = command
+    sets = [*sets, "policy.dtype=float32", "run.workers=1", "scratch.num_heads=3"]
     process = fresh.start("run", "--rounds", "1", *(f"--set={text}" for text in sets))
     out, err = process.communicate(timeout=800)
     assert process.returncode == 0, out + err
