@@ -14,7 +14,7 @@ class CurriculumSettings:
     """What a round searches: `CurriculumSettings(problems=4000, new_share=0.5)`."""
 
     problems: Annotated[int, "Problems searched in a round."] = 4000
-    new_share: Annotated[float, "Share of them that was never searched; more where too few are known."] = 0.8
+    new_share: Annotated[float, "Share of them that was never searched; more where too few are known."] = 0.5
     fade: Annotated[float, "What a past attempt still counts after each change of champion."] = 0.5
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from models.policy.server_engine import ServerEngine
 from models.policy.serving import Serving
 from models.policy.settings import PolicySettings
 from models.policy.transformers_engine import TransformersEngine
-from models.policy.vllm_engine import VllmEngine
+from models.policy.vllm_engine import CPU_BLOCK, VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
@@ -179,7 +179,8 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         "data-parallel-size": settings.data_parallel,
         "gpu-memory-utilization": settings.gpu_memory,
     }
-    for_cpu = ["--enforce-eager", "--no-enable-chunked-prefill"] if device == "cpu" else []  # see vllm_engine.py
+    cpu_options = ["--enforce-eager", "--no-enable-chunked-prefill", f"--block-size={CPU_BLOCK}"]  # vllm_engine.py
+    for_cpu = cpu_options if device == "cpu" else []
     return Serving(
         folder,
         settings.server,

@@ -16,6 +16,9 @@ from models.policy.find import PolicyError, first_line
 from models.policy.protocol import Completion, Request
 from models.policy.remote import VLLM_DEFAULTS, Row, finish, receive, spread
 
+CPU_BLOCK = 32
+"""Tokens of a block, which are cached together: the fewest that its kernels for CPUs take; its own choice is 128."""
+
 
 class VllmEngine:
     """`VllmEngine(folder, tokenizer, max_rows=256, …)`; used as every engine is, and closed at last."""
@@ -46,6 +49,7 @@ class VllmEngine:
             # On a CPU vLLM 0.32 dies of a prompt that is read in parts and has a seed.
             enable_chunked_prefill=False if on_cpu else None,
             enable_prefix_caching=True,
+            block_size=CPU_BLOCK if on_cpu else None,
             logprobs_mode="processed_logprobs",
             trust_remote_code=False,
             disable_log_stats=True,
