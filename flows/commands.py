@@ -93,12 +93,15 @@ def solve_problem(
     problem = open_source(config.problems, config.splits).parse(question)
     assert search is not None, "solving without a search is best_of_n(1)"
     thinking = search.open(config, problem)
-    from models.policy.load import open_engine  # slow to import
+    from models.memory import WARN  # slow to import
+    from models.policy.load import open_engine, sampling_gpus
+    from tasks.devices import held
     from tasks.solve import solve
 
-    engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
-    limit = config.policy.max_new_tokens
-    return asdict(solve(problem, engine, thinking, max_new_tokens=limit, on_step=on_step))
+    with held(home, sampling_gpus(config.policy), WARN):
+        engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
+        limit = config.policy.max_new_tokens
+        return asdict(solve(problem, engine, thinking, max_new_tokens=limit, on_step=on_step))
 
 
 def show_solution(solution: dict[str, Any]) -> str:

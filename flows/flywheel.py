@@ -76,7 +76,8 @@ def finish(home: Path, run_id: str) -> Claim:
         tell_supply(run, config)
         start_line(start, config)
     if history.next_round(start.warehouse, run.line) == 1:
-        look_ahead(start, config, run.num_rounds)
+        with held(start.home, gpus_of_round(config), watcher().say):
+            look_ahead(start, config, run.num_rounds)
     last, is_plateau = turn_until_done(start, run, config)
     claim = make_claim(last, config, is_plateau)
     publish(Home(home), run, State.PLATEAU if is_plateau else State.FINISHED)
@@ -94,7 +95,7 @@ def turn_until_done(start: Turn, run: Run, config: Config) -> tuple[Turn, bool]:
             break
         if not turn.lake.has("rounds", turn.key):
             give_way(turn)
-            with held(turn.home, gpus_of_round(config)):  # not while it gives way: a retrain needs them too
+            with held(turn.home, gpus_of_round(config), watcher().say):  # not while it gives way to a retrain
                 turn_wheel(turn, choose_effort(turn, config, refusals))
     return replace(start, round=number - 1), is_plateau
 

@@ -14,10 +14,8 @@ from flows.retrain import conclude_retrain, retrain
 from flows.runs import FOREVER, count_rounds, disk_need
 from flows.server import Server, ServerError
 from flows.stages import watched_by
-from models.learning.trainer import TrainingError
-from models.memory import NoMemoryError
 from storage import history
-from storage.home import Home, HomeError, megabytes
+from storage.home import Home, megabytes
 from storage.records import Run
 from storage.warehouse import Warehouse
 from tasks.progress import StoppedError, heard_by, is_stopping
@@ -67,7 +65,7 @@ def uncover(error: Exception, server: Server, again: str) -> None:
         return
     covered = error.__context__
     while covered is not None:
-        if isinstance(covered, HomeError | TrainingError | NoMemoryError | ValueError):
+        if isinstance(covered, Exception) and not is_of_the_network(covered):
             raise covered from None
         covered = covered.__context__
     where = server.log or server.api
@@ -75,6 +73,16 @@ def uncover(error: Exception, server: Server, again: str) -> None:
         f"prefect's server failed ({shorten(str(error), ERROR_CHARS)}); {where} says why, a full disk perhaps. "
         f"Nothing is lost: `{program()} {again}`, with the same settings, goes on from here."
     ) from error
+
+
+def is_of_the_network(error: Exception) -> bool:
+    """Whether it says that a server was not reached, or how it answered."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
+        "prefect",
+        "httpx",
+        "httpcore",
+        "anyio",
+    )
 
 
 def greet(home: Home, run: Run) -> str:

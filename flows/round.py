@@ -38,7 +38,7 @@ LOOK_S = 0.2
 
 def gpus_of_round(config: Config) -> list[str]:
     """GPUs that are held from a round's first stage to its last; else whoever works holds them, for a stage."""
-    if config.run.runner != "threads":
+    if config.run.runner == "workers":
         return []
     return [*sampling_gpus(config.policy), *gpus_of(config.policy.trains_on, config.learning.processes)]
 

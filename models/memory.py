@@ -43,22 +43,25 @@ class Memory:
         self._advice = advice
         self._halvings_left = MOST_HALVINGS if may_halve else 0
 
-    def hold(self, work: Callable[[int], T]) -> T:
-        """What work gives, told how much to take at once; it is done anew where that was too much."""
+    def hold(self, work: Callable[[int], T], most: int | None = None) -> T:
+        """What work gives, told how much to take at once; it is done anew where that was too much.
+
+        There is no more of it than `most`: half of less is tried.
+        """
         while True:
             try:
                 return work(self.at_once)
             except RuntimeError as error:
-                self._make_do(error)
+                self._make_do(error, min(self.at_once, most or self.at_once))
             gc.collect()  # the frames that held the tensors are gone by now
             torch.cuda.empty_cache()
 
-    def _make_do(self, error: RuntimeError) -> None:
+    def _make_do(self, error: RuntimeError, tried: int) -> None:
         """Half as much at once, where it is the memory that failed; raises where that does not help."""
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise error
         if not self._halvings_left:
-            raise NoMemoryError(f"the memory does not hold {self.at_once:,} {self._unit}: {self._advice}") from error
+            raise NoMemoryError(f"the memory does not hold {tried:,} {self._unit}: {self._advice}") from error
         self._halvings_left -= 1
-        self.at_once = max(1, self.at_once // 2)
+        self.at_once = max(1, tried // 2)
         self._say(f"out of memory: on with {self.at_once:,} {self._unit}, which changes no {self._result}")

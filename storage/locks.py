@@ -90,11 +90,12 @@ def claim(path: Path) -> Iterator[Callable[[str], None]]:
     """Be the only one to claim this file, and say a line to who asks `claimed`. Raises BusyError where another does."""
     lock = _open(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError("another process") from error
         os.ftruncate(lock, 0)
         yield lambda line: _write_at_start(lock, line)
-    except BlockingIOError as error:
-        raise BusyError("another process") from error
     finally:
         os.close(lock)
 

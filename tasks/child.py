@@ -19,10 +19,15 @@ def obey_parent() -> None:
 
     The pool's processes hold each other's pipes, and so would wait for ever for a parent that was killed.
     """
-    if multiprocessing.current_process().name != "MainProcess":  # known before parent_process() is
+    if is_of_pool():
         signal.signal(signal.SIGINT, lambda *_: request_stop())
         end_with(os.getppid())
         atexit.register(os._exit, 0)  # taken apart, the interpreter makes DuckDB complain of leaks
+
+
+def is_of_pool() -> bool:
+    """Whether this is a process of a pool."""
+    return multiprocessing.current_process().name != "MainProcess"  # known before parent_process() is
 
 
 def ask_children_to_stop() -> None:

@@ -57,7 +57,7 @@ def evaluate(
         asked_by_samples = [] if thinking else asked_greedily[: settings.pass_problems]
         asking = Asking(total=len(asked_greedily) + len(asked_by_samples))
         with (
-            held(turn.home, sampling_gpus(policy)),
+            held(turn.home, sampling_gpus(policy), warn),
             borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine,
         ):
             greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens, thinking)

@@ -45,19 +45,21 @@ def train(
     checkpoint_id = make_id("checkpoint", turn.line, turn.run_id, turn.round)
     if not turn.lake.has("checkpoints", checkpoint_id):
         release_engines()
-        with held(turn.home, gpus_of(policy.trains_on, settings.processes)):
+        with held(turn.home, gpus_of(policy.trains_on, settings.processes), warn):
             trained, stale_share = learn(turn, parent_id, selection_id, checkpoint_id, settings, policy, search)
-        row = describe(
-            turn,
-            trained,
-            checkpoint_id,
-            parent_id=parent_id,
-            selection_id=selection_id,
-            objective=settings.objective,
-            settings=asdict(settings),
-            stale_share=stale_share,
-        )
-        save(turn, trained, row)
+            row = describe(
+                turn,
+                trained,
+                checkpoint_id,
+                parent_id=parent_id,
+                selection_id=selection_id,
+                objective=settings.objective,
+                settings=asdict(settings),
+                stale_share=stale_share,
+            )
+            save(turn, trained, row)
+            del trained  # before the GPU that it is on is let go
+        release_engines()
     return checkpoint_id
 
 

@@ -62,22 +62,23 @@ def initialize(
     where, base = policy.trains_on, None if policy.model == SCRATCH else find_model(policy.model)
     if base and not texts:
         return adopt(turn, checkpoint_id, base, policy.chat)
-    with held(turn.home, gpus_of(where)):
+    with held(turn.home, gpus_of(where), warn):
         if base:
             trained = imitate(base, texts, settings, seed=seed, device=where, chat=policy.chat, watch=watching)
         else:
             trained = build_from_scratch(texts, CHARACTERS, settings, shape, seed=seed, device=where, watch=watching)
-    row = describe(
-        turn,
-        trained,
-        checkpoint_id,
-        parent_id="",
-        selection_id="",
-        objective="initialization",
-        settings=asdict(settings),
-        stale_share=None,
-    )
-    save(turn, trained, row)
+        row = describe(
+            turn,
+            trained,
+            checkpoint_id,
+            parent_id="",
+            selection_id="",
+            objective="initialization",
+            settings=asdict(settings),
+            stale_share=None,
+        )
+        save(turn, trained, row)
+        del trained  # before the GPU that it is on is let go
     return checkpoint_id
 
 

@@ -64,7 +64,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
     )
     with (
-        held(turn.home, sampling_gpus(policy)),
+        held(turn.home, sampling_gpus(policy), warn),
         borrowed_engine(turn.registry.open(checkpoint_id), policy, warn) as engine,
     ):
         searches = (

@@ -8,7 +8,7 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
@@ -25,7 +25,7 @@ from models.learning.trainer import StepReport, TrainingError, TrainingReport
 from models.memory import NoMemoryError
 from models.orphan import end_with
 from models.policy import serving
-from models.policy.load import gpus_of, load_policy
+from models.policy.load import gpus_of, load_policy, seen_alone
 
 JOB, POLICY, LOG = "job.json", "policy", "log"
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Solution, Pair, Attempt)}
@@ -49,6 +49,7 @@ def finetune_together(
     Raises ValueError on nothing to learn from, TrainingError, NoMemoryError, and RuntimeError where they end otherwise.
     What `watch.on_step` raises ends them. No draft is kept.
     """
+    gpus = gpus_of(device, settings.processes)
     folder.mkdir(parents=True, exist_ok=True)
     job = {
         "parent": str(parent.absolute()),
@@ -56,12 +57,12 @@ def finetune_together(
         "lessons": lessons,
         "settings": asdict(settings),
         "seed": seed,
-        "gpus": gpus_of(device, settings.processes),
+        "on_cpu": not gpus,
         "max_new_tokens": max_new_tokens,
     }
     (folder / JOB).write_text(json.dumps(job))
     num_examples, steps = 0, list[StepReport]()
-    for told in _follow(folder, settings.processes, watch.on_wait):
+    for told in _follow(folder, settings.processes, gpus, watch.on_wait):
         match told:
             case {"step": step}:
                 steps.append(StepReport(**step))
@@ -74,7 +75,7 @@ def finetune_together(
     return Trained(policy=policy, report=report, num_examples=num_examples)
 
 
-def _follow(folder: Path, processes: int, on_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _follow(folder: Path, processes: int, gpus: Sequence[str], on_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """What the processes tell until they have ended."""
     threads = max(1, num_cores() // processes)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -87,7 +88,7 @@ def _follow(folder: Path, processes: int, on_wait: Callable[[], None]) -> Iterat
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+            env={"OMP_NUM_THREADS": str(threads)} | os.environ | seen_alone(gpus),
             start_new_session=True,  # a Ctrl-C is for its parent
         ) as process,
     ):
@@ -141,11 +142,11 @@ def work(folder: Path) -> None:
     tell = Teller()
     job = json.loads((folder / JOB).read_text())
     number = int(os.environ["LOCAL_RANK"])
-    device = job["gpus"][number] if job["gpus"] else "cpu"
-    if job["gpus"]:
+    device = "cpu" if job["on_cpu"] else f"cuda:{number}"  # of those that it sees, as accelerate counts them
+    if not job["on_cpu"]:
         torch.cuda.set_device(device)
     kind, is_first = KINDS[job["lesson"]], number == 0
-    dist.init_process_group("nccl" if job["gpus"] else "gloo")
+    dist.init_process_group("gloo" if job["on_cpu"] else "nccl")
     try:
         trained = finetune(
             Path(job["parent"]),

@@ -118,11 +118,16 @@ def sampling_gpus(settings: PolicySettings) -> list[str]:
     return gpus_of(settings.device, 1 if settings.engine == "transformers" else several)
 
 
-def seen_alone(gpus: Sequence[str], visible: str) -> dict[str, str]:
-    """The environment in which a program sees no others: `seen_alone(["cuda:1"], "4,6")` names 6."""
-    names = visible.split(",") if visible else []
-    numbers = [first_gpu(gpu) for gpu in gpus]
-    return {VISIBLE: ",".join(names[number] if names else str(number) for number in numbers)}
+def physical(gpu: str) -> str:
+    """A GPU's name for all processes of the machine: `cuda:6` for this one's `cuda:1`, where it sees 4 and 6 alone."""
+    names = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    name = names[first_gpu(gpu)] if first_gpu(gpu) < len(names) else str(first_gpu(gpu))
+    return f"cuda:{name}"
+
+
+def seen_alone(gpus: Sequence[str]) -> dict[str, str]:
+    """The environment in which a program sees these GPUs and no others; as it is where there are none."""
+    return {VISIBLE: ",".join(physical(gpu).removeprefix("cuda:") for gpu in gpus)} if gpus else {}
 
 
 def choose_dtype(dtype: str, device: str) -> torch.dtype:
@@ -176,16 +181,17 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         "dtype": str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
         "max-num-seqs": settings.max_rows,
         "tensor-parallel-size": settings.tensor_parallel,
-        "data-parallel-size": settings.data_parallel,
         "gpu-memory-utilization": settings.gpu_memory,
     }
+    if settings.data_parallel > 1:
+        options["data-parallel-size"] = settings.data_parallel
     cpu_options = ["--enforce-eager", "--no-enable-chunked-prefill", f"--block-size={CPU_BLOCK}"]  # vllm_engine.py
     for_cpu = cpu_options if device == "cpu" else []
     return Serving(
         folder,
         settings.server,
         [*(f"--{name}={value}" for name, value in options.items()), *for_cpu],
-        env=seen_alone(sampling_gpus(settings), os.environ.get(VISIBLE, "")) if ":" in settings.device else {},
+        env=seen_alone(sampling_gpus(settings)),
     )
 
 

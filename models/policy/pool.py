@@ -1,5 +1,6 @@
 """Engines between their uses, so that the shards of a round load its policy once each thread."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +55,11 @@ def _threads(num: int) -> Iterator[None]:
 
 
 def release_engines() -> None:
-    """Let go of every idle engine: training needs the memory."""
+    """Let go of every idle engine, and of the GPU memory that nothing is in: training needs it, or another process."""
     with _lock:
         _close(list(_idle))
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _close(entries: list[Idle]) -> None:

@@ -14,8 +14,8 @@ from transformers.cache_utils import Cache
 from models.policy.cache import SpareLayer
 
 MOST_BYTES = 1 << 29
-GPU_SHARE = 1 / 8
-"""What it takes at most: of a GPU's memory this share."""
+GPU_SHARE, FREE_SHARE = 1 / 8, 1 / 4
+"""What it takes at most: of a GPU's memory the one share, and of what is free of it the other."""
 
 Tokens = tuple[int, ...]
 
@@ -129,7 +129,8 @@ class Prefixes:
         device = layers[0].all_keys.device
         most = self._most_bytes or MOST_BYTES
         if device.type == "cuda" and not self._most_bytes:
-            most = int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
+            free, total = torch.cuda.mem_get_info(device)
+            most = int(min(total * GPU_SHARE, free * FREE_SHARE))
         self._capacity = max(1, most // a_token)
         self._buffers = [
             (_buffer(layer.all_keys, self._capacity), _buffer(layer.all_values, self._capacity)) for layer in layers

@@ -95,7 +95,7 @@ class TransformersEngine:
         """Run one wave to its end: waiting requests of similar length, as many as may be side by side."""
         self._waiting.sort(key=lambda row: (len(row.tokens), row.limit))
         refused, self._refused = self._refused, []
-        wave = self._memory.hold(self._run_first) if self._waiting else []
+        wave = self._memory.hold(self._run_first, len(self._divide()[0])) if self._waiting else []
         return [
             (
                 row.key,
@@ -115,18 +115,23 @@ class TransformersEngine:
         self.forget()
 
     def _run_first(self, most: int) -> list[_Row]:
-        """A wave of the first that wait, from its beginning; they wait no more when it has come to its end.
+        """A wave of the first that wait, from its beginning; they wait no more when it has come to its end."""
+        first, rest, are_known = self._divide()
+        wave = [dataclasses.replace(row, new_tokens=[], logprobs=[], cuts=[]) for row in first[:most]]
+        try:
+            self._run(wave, are_known=are_known)
+        except RuntimeError:
+            self._prefixes.forget()  # it may be what the memory lacks
+            raise
+        self._waiting = first[most:] + rest
+        return wave
 
-        It is of those whose past is remembered or of those whose is not, whichever are more.
-        """
+    def _divide(self) -> tuple[list[_Row], list[_Row], bool]:
+        """Who goes first, who goes later, and whether the past of the first is remembered: whichever are more."""
         known, strange = list[_Row](), list[_Row]()
         for row in self._waiting:
             (strange if self._prefixes.find(row.tokens) is None else known).append(row)
-        first, rest = (known, strange) if len(known) > len(strange) else (strange, known)
-        wave = [dataclasses.replace(row, new_tokens=[], logprobs=[], cuts=[]) for row in first[:most]]
-        self._run(wave, are_known=first is known)
-        self._waiting = first[most:] + rest
-        return wave
+        return (known, strange, True) if len(known) > len(strange) else (strange, known, False)
 
     @torch.inference_mode()
     def _run(self, wave: Sequence[_Row], *, are_known: bool) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from models.policy.load import PolicyError, first_gpu, gpus_of, sampling_gpus, seen_alone
 from models.policy.settings import PolicySettings
+from storage.home import Home
+from tasks.devices import held
 
 SERVE = """
 import sys
@@ -33,8 +35,8 @@ from tasks.devices import held
 from tasks.progress import heard_by
 class Printer:
     def say(self, text): print(text, flush=True)
-with heard_by(Printer()), held(home, sys.argv[2].split()):
-    with held(home, sys.argv[2].split()[:1]):
+with heard_by(Printer()), held(home, sys.argv[2].split(), Printer().say):
+    with held(home, sys.argv[2].split()[:1], print):
         pass
     print("has them", flush=True)
     sys.stdin.readline()
@@ -80,6 +82,33 @@ def test_a_process_waits_for_the_one_that_holds_its_gpu_and_says_who_that_is(tmp
     assert said(waiting) == "has them"
 
 
+def test_processes_that_see_a_gpu_each_wait_for_the_same_one_alone(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for visible in ("0", "1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert said(start(HOLD, tmp_path, "cuda:0")) == "has them"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert said(start(HOLD, tmp_path, "cuda:1")).startswith("waits for cuda:1, which ")
+
+
+def test_a_gpu_is_let_go_with_the_last_thread_that_holds_it(tmp_path: Path) -> None:
+    home, said_here = Home.open(tmp_path, create=True), list[str]()
+    outer = held(home, ["cuda:5"], said_here.append)
+    name = f"{HOST}-cuda5.lock"
+    with outer:
+        inner = held(home, ["cuda:5"], said_here.append)
+        inner.__enter__()
+    assert home.claimed(name)
+    inner.__exit__(None, None, None)
+    assert not home.claimed(name) and said_here == []
+
+
+def test_what_fails_while_a_gpu_is_held_is_not_taken_for_a_busy_gpu(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), held(Home.open(tmp_path, create=True), ["cuda:5"], print):
+        raise BlockingIOError(11, "no more processes")
+
+
 def test_a_gpu_is_free_when_its_holder_is_killed(tmp_path: Path, start: Start) -> None:
     holder = start(HOLD, tmp_path, "cuda:0")
     assert said(holder) == "has them"
@@ -89,6 +118,7 @@ def test_a_gpu_is_free_when_its_holder_is_killed(tmp_path: Path, start: Start) -
     assert said(waiting) == "has them"
 
 
+@pytest.mark.slow
 def test_of_two_homes_one_has_a_gpu_by_the_limit_of_their_prefect_server(tmp_path: Path, start: Start) -> None:
     api = said(start(SERVE, tmp_path / "server"))
     holder = start(HOLD, tmp_path / "one", "cuda:0", api)
@@ -105,6 +135,18 @@ def test_of_two_homes_one_has_a_gpu_by_the_limit_of_their_prefect_server(tmp_pat
     assert httpx.get(limit, trust_env=False).json()["active_slots"] == 0
 
 
+@pytest.mark.slow
+def test_a_prefect_server_that_goes_away_takes_nothing_from_who_holds_a_gpu(tmp_path: Path, start: Start) -> None:
+    server = start(SERVE, tmp_path / "server")
+    holder = start(HOLD, tmp_path / "one", "cuda:0", said(server))
+    assert said(holder) == "has them"
+    server.kill()
+    server.wait()
+    out, _ = holder.communicate("\n", timeout=60)
+    assert out.startswith(f"Prefect's slot of '{HOST} cuda:0' comes back by itself") and out.endswith("let go\n")
+
+
+@pytest.mark.slow
 def test_a_limit_that_people_widened_stays_as_they_want_it(tmp_path: Path, start: Start) -> None:
     api = said(start(SERVE, tmp_path / "server"))
     wide = {"name": f"{HOST} cuda:0", "limit": 2}
@@ -124,9 +166,11 @@ def test_the_gpus_that_sampling_takes_follow_from_the_settings(monkeypatch: pyte
     assert (first_gpu("auto"), first_gpu("cuda"), first_gpu("cuda:3")) == (0, 0, 3)
 
 
-def test_a_server_sees_its_gpus_alone_also_where_this_process_sees_some() -> None:
-    assert seen_alone(["cuda:1", "cuda:2"], "") == {"CUDA_VISIBLE_DEVICES": "1,2"}
-    assert seen_alone(["cuda:1", "cuda:2"], "4,5,GPU-7") == {"CUDA_VISIBLE_DEVICES": "5,GPU-7"}
+def test_a_program_sees_its_gpus_alone_also_where_this_process_sees_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert seen_alone(["cuda:1", "cuda:2"]) == {"CUDA_VISIBLE_DEVICES": "1,2"} and seen_alone([]) == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-7")
+    assert seen_alone(["cuda:1", "cuda:2"]) == {"CUDA_VISIBLE_DEVICES": "5,GPU-7"}
 
 
 def test_a_gpu_that_is_not_there_is_told() -> None:

@@ -132,10 +132,11 @@ def test_short_of_memory_it_runs_fewer_side_by_side_and_answers_the_same(policy:
     requests, said = samples(6), list[str]()
     expected = complete(policy, requests, max_rows=8)
     cramped: Any = Cramped(policy.model, room=4)
-    engine = TransformersEngine(cramped, policy.tokenizer, max_rows=8, say=said.append)
-    answers = drain(engine, requests)
-    assert [answer.token_ids for answer in answers] == [answer.token_ids for answer in expected]
-    assert said == ["out of memory: on with 4 texts side by side, which changes no answer"]
+    for max_rows in (8, 512):
+        engine = TransformersEngine(cramped, policy.tokenizer, max_rows=max_rows, say=said.append)
+        answers = drain(engine, requests[:8])
+        assert [answer.token_ids for answer in answers] == [answer.token_ids for answer in expected[:8]]
+    assert said == ["out of memory: on with 4 texts side by side, which changes no answer"] * 2
 
 
 def test_where_half_does_not_fit_either_the_settings_that_help_are_named(policy: Policy) -> None:
