@@ -156,7 +156,7 @@ class InitializationSettings(TrainingSettings):
     when_not_finite: ClassVar[str] = "lower initialization.learning_rate, or look at those demonstrations"
     when_no_memory: ClassVar[str] = "lower initialization.forward_tokens, or leave out long demonstrations"
 
-    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 40_000
+    demonstrations: Annotated[int, "Goal-blind Countdown demonstrations that are made for a scratch policy."] = 60_000
     behaviour_share: Annotated[float, "Share of them that shows alternatives, checks or corrections."] = 0.1
     file: Annotated[str, "JSONL of prompt and completion to fine-tune on first; empty: none."] = ""
     epochs: Annotated[float, "Passes over the demonstrations; a part of one is allowed."] = 1.0
