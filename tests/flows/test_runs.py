@@ -299,13 +299,12 @@ def test_a_plateau_that_makes_it_search_harder_is_told() -> None:
         (8, ["run.workers=16"], 6),
         (8, ["run.workers=4", "policy.threads=4"], 2),
         (8, ["run.workers=4", "policy.threads=0"], 1),
-        (None, ["run.workers=4"], 1),
     ],
 )
 def test_shards_are_side_by_side_as_far_as_there_are_workers_and_cores(
-    cores: int | None, sets: list[str], num: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, sets: list[str], num: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("flows.preflight.num_cores", lambda: cores)
     round_of_six = ["curriculum.problems=3000", "run.shard_problems=500", "policy.device=cpu"]
     assert num_busy(load_config(None, [*round_of_six, *sets], {})) == num
 
