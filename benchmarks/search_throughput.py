@@ -8,6 +8,7 @@ problem at a time, its own requests batched, on the same engine; `engine_limit` 
 engine gains from batches of the one size over batches of the other, which no driver can exceed.
 `differing_trees` is the share of MCTS trees that are not the same, node by node and visit by visit,
 when their problems are searched in shards of 37 and waves of 64 instead of all at once.
+`computed_over_generated` is of MCTS: tokens computed, prompts and all, for each that is generated.
 """
 
 import argparse
@@ -88,6 +89,13 @@ def batched_over_single(policy: Policy, asked: Sequence[Problem]) -> dict[str, f
     return {"batched_over_single": rates[0] / rates[1], "engine_limit": bare[0] / bare[1]}
 
 
+def computed_over_generated(policy: Policy, asked: Sequence[Problem]) -> float:
+    """Tokens that the engine computed for each that MCTS generated: near 1 where each prefix is paid for once."""
+    recorder = Recorder(open_engine(policy))
+    search(recorder, CHOSEN["mcts"](BUDGET), asked)
+    return recorder.engine.num_computed_tokens / recorder.num_tokens
+
+
 def differing_trees(policy: Policy, asked: Sequence[Problem]) -> float:
     """Share of trees that shards and smaller waves change: rounding differs with a batch's shape."""
     together = grow(open_engine(policy), asked)
@@ -121,6 +129,7 @@ def main() -> None:
     figures = {f"{name}_over_raw": tree_over_raw(policy, name, asked, arguments.repeats) for name in CHOSEN}
     figures["tree_over_raw"] = min(figures.values())
     figures |= batched_over_single(policy, asked)
+    figures["computed_over_generated"] = computed_over_generated(policy, asked)
     figures["differing_trees"] = differing_trees(policy, asked)
     conclude("search_throughput", figures, GOALS, at_most=["differing_trees"], seeds=[0])
 
