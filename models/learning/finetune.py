@@ -70,12 +70,12 @@ def finetune(
 
     Raises ValueError on nothing to learn from, NonFiniteLossError and NoMemoryError.
     """
-    policy = load_policy(parent, device=device)
+    policy = load_policy(parent, device=device, merge=not settings.keep_adapters)
     objective = open_objective(settings, max_new_tokens)
     units = read(policy, lessons, settings, max_new_tokens)
     if objective.needs_old:
         units = remember(policy, units, settings, watch.say)
-    with adapted(policy.model, settings.lora_rank, seed=seed):
+    with adapted(policy.model, settings.lora_rank, seed=seed, keep=settings.keep_adapters):
         return _train(policy, units, objective, settings, seed, watch)
 
 
@@ -91,8 +91,8 @@ def finetune_on_policy(
     watch: Watch = UNWATCHED,
 ) -> Trained:
     """Train the policy of a folder by a policy gradient on what it samples meanwhile, `max_rows` texts side by side."""
-    policy = load_policy(parent, device=device)
-    with adapted(policy.model, settings.lora_rank, seed=seed):
+    policy = load_policy(parent, device=device, merge=not settings.keep_adapters)
+    with adapted(policy.model, settings.lora_rank, seed=seed, keep=settings.keep_adapters):
         report = follow(
             policy,
             sample,

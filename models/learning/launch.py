@@ -71,7 +71,7 @@ def finetune_together(
                 watch.say(text)
             case {"num_examples": num_examples, "report": report}:
                 report = TrainingReport(**report | {"steps": steps})
-    policy = load_policy(folder / POLICY)
+    policy = load_policy(folder / POLICY, merge=not settings.keep_adapters)
     return Trained(policy=policy, report=report, num_examples=num_examples)
 
 

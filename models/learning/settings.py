@@ -74,6 +74,11 @@ class LearningSettings(TrainingSettings):
     lora_rank: Annotated[
         int, "Rank of LoRA adapters that learn in the weights' place and are merged into them; 0: the weights learn."
     ] = 0
+    keep_adapters: Annotated[
+        bool,
+        "Whether a checkpoint is its adapters alone, beside the initial policy that they belong to, rather than whole "
+        "weights with them in.",
+    ] = False
     processes: Annotated[
         int, "Processes that train together, one a GPU, each with a part of all weights (FSDP); 1: no others."
     ] = 1
@@ -112,6 +117,8 @@ class LearningSettings(TrainingSettings):
             raise ValueError(f"refining_epochs must be over 0 and at most 1000, found {self.refining_epochs}")
         if self.lora_rank < 0:
             raise ValueError(f"lora_rank is {self.lora_rank}; expected 0, no adapters, or a rank as 16")
+        if self.keep_adapters and not self.lora_rank:
+            raise ValueError("keep_adapters asks for adapters: set lora_rank, as to 16")
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}; expected at least 1")
         if self.warm_up_rounds < 0 or self.window < 1 or self.max_pairs < 1:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from time import monotonic
 
 import torch
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from models.cores import num_cores
 from models.learning.batches import Batch, Unit, collate, cut, longest, plan_batches
+from models.learning.crew import Crew, crew_size
 from models.learning.draft import Draft, TrainingState
 from models.learning.hardware import accelerated, prepared
 from models.learning.objective import Loss, Measured, Objective
@@ -249,18 +251,26 @@ class Trainer:
             parts = list(cut(mine(units), at_once))
             most = max(together(len(parts)))
             for part in parts:
-                batch = collate(part, self.model.device)
-                loss = self._loss(batch)
-                self._accelerator.backward(loss.total * num_ranks() / size)  # of which the processes take the mean
-                tally.add(loss, batch)
+                for loss, batch in self._crew.backward(add_gradient, part):
+                    tally.add(loss, batch)
             for _ in range(most - len(parts)):  # a layer's weights come only where all ask for it
-                self._accelerator.backward(self._loss(collate(units[:1], self.model.device)).total * 0)
+                self._accelerator.backward(self._loss(self.model, collate(units[:1], self.model.device)).total * 0)
             return tally
+
+        def add_gradient(model: PreTrainedModel, part: Sequence[Unit]) -> tuple[Loss, Batch]:
+            batch = collate(part, model.device)
+            loss = self._loss(model, batch)
+            self._accelerator.backward(loss.total * num_ranks() / size)  # of which the processes take the mean
+            return loss, batch
 
         return Tally.merged(together(self._memory.hold(compute)))
 
-    def _loss(self, batch: Batch) -> Loss:
-        logits = target_logits(self.model, batch)
+    @cached_property
+    def _crew(self) -> Crew:
+        return Crew(self.model, crew_size(self.model, self._settings, num_ranks()))
+
+    def _loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
+        logits = target_logits(model, batch)
         loss = self._objective(target_logprobs(logits, batch.targets), batch)
         if not self._objective.has_entropy:
             return loss
@@ -271,8 +281,8 @@ class Trainer:
 @contextmanager
 def training(model: PreTrainedModel, seed: int, num_scores: int, settings: TrainingSettings) -> Iterator[None]:
     """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
-    attention = model.config._attn_implementation
-    torch.set_num_threads(min(torch.get_num_threads(), num_cores()))
+    attention, threads = model.config._attn_implementation, torch.get_num_threads()
+    torch.set_num_threads(min(threads, num_cores()))
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train()
@@ -283,6 +293,7 @@ def training(model: PreTrainedModel, seed: int, num_scores: int, settings: Train
         try:
             yield
         finally:
+            torch.set_num_threads(threads)
             model.set_attn_implementation(attention)
             if settings.recompute:
                 model.gradient_checkpointing_disable()

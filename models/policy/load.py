@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from models.memory import WARN, Say
+from models.policy.adapters import find_adapter
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.joined import Joined
@@ -39,9 +40,15 @@ class Policy(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Policy:
-    """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none, or not all of it."""
-    tokenizer = load_tokenizer(folder)
+def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu", merge: bool = True) -> Policy:
+    """The model and tokenizer of a folder. Raises PolicyError for a folder that holds none, or not all of it.
+
+    Adapters are merged into their model, or stay in it to learn.
+    """
+    adapter, tokenizer = find_adapter(folder), load_tokenizer(folder)
+    if adapter:
+        model = load_policy(adapter.base, dtype=dtype).model
+        return Policy(move(_with_adapters(model, folder, merge), device), tokenizer)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -57,6 +64,19 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
     if missing := sorted(info["missing_keys"]):
         raise PolicyError(f"{folder} lacks weights ({len(missing)}, {missing[0]} first): it is no whole language model")
     return Policy(move(model, device), tokenizer)
+
+
+def _with_adapters(model: PreTrainedModel, folder: Path, merge: bool) -> PreTrainedModel:
+    try:
+        if merge:
+            from peft import PeftModel
+
+            PeftModel.from_pretrained(model, folder).merge_and_unload()
+            return model.requires_grad_(True)
+        model.load_adapter(str(folder), is_trainable=True)
+    except UNREADABLE as error:
+        raise PolicyError(f"the adapters in {folder} do not fit their model: {first_line(error)}") from error
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -78,7 +98,7 @@ def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write an ordinary Hugging Face folder."""
+    """Write an ordinary Hugging Face folder; of a model with adapters they alone."""
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
 

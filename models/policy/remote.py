@@ -4,12 +4,23 @@ import dataclasses
 from collections.abc import Sequence
 
 from models.policy.codec import Codec
+from models.policy.find import PolicyError
 from models.policy.protocol import Completion, Request
 
 VLLM_DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 """Of its environment, unless that says otherwise; room for keys and values on a CPU is in GiB."""
+VLLM_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""That it makes room for."""
 SPREAD = 0x9E3779B97F4A7C15
 """An odd number that keeps the seeds of a prompt's prefixes apart."""
+
+
+def lora_slot(rank: int) -> int:
+    """The least room of vLLM's for adapters of a rank. Raises PolicyError where there is none."""
+    for room in VLLM_LORA_RANKS:
+        if rank <= room:
+            return room
+    raise PolicyError(f"vLLM takes adapters up to rank {VLLM_LORA_RANKS[-1]}, and these are of rank {rank}")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -18,8 +18,9 @@ from types import MappingProxyType
 
 import httpx
 
+from models.policy.adapters import find_adapter
 from models.policy.find import PolicyError
-from models.policy.remote import VLLM_DEFAULTS
+from models.policy.remote import VLLM_DEFAULTS, lora_slot
 
 LOCALHOST = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
@@ -55,9 +56,9 @@ class Serving:
         place = words.index("serve") + 1 if "serve" in words else len(words)  # vLLM wants the model before any option
         self._command = [
             *words[:place],
-            str(folder),
+            *_served(folder),
             *words[place:],
-            *("--host", host, "--port", str(self._port), "--served-model-name", folder.name),
+            *("--host", host, "--port", str(self._port)),
             *("--logprobs-mode", "processed_logprobs", "--enable-prompt-tokens-details"),
             *options,
         ]
@@ -134,6 +135,15 @@ class Serving:
         self._log.flush()
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), TAIL_CHARS, max(0, size - TAIL_CHARS)).decode(errors="replace").strip()
+
+
+def _served(folder: Path) -> list[str]:
+    """The policy of a folder by the folder's name; adapters are served on their model."""
+    adapter = find_adapter(folder)
+    if adapter is None:
+        return [str(folder), "--served-model-name", folder.name]
+    slot = f"--max-lora-rank={lora_slot(adapter.rank)}"
+    return [str(adapter.base), "--enable-lora", "--max-loras=1", slot, "--lora-modules", f"{folder.name}={folder}"]
 
 
 def authorized(key: str) -> dict[str, str]:

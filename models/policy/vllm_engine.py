@@ -11,10 +11,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from models.policy.adapters import find_adapter
 from models.policy.codec import Codec
 from models.policy.find import PolicyError, first_line
 from models.policy.protocol import Completion, Request
-from models.policy.remote import VLLM_DEFAULTS, Row, finish, receive, spread
+from models.policy.remote import VLLM_DEFAULTS, Row, finish, lora_slot, receive, spread
 
 CPU_BLOCK = 32
 """Tokens of a block, which are cached together: the fewest that its kernels for CPUs take; its own choice is 128."""
@@ -38,9 +39,14 @@ class VllmEngine:
         for name, value in VLLM_DEFAULTS.items():
             os.environ.setdefault(name, value)
         from vllm import EngineArgs, LLMEngine
+        from vllm.lora.request import LoRARequest
 
+        adapter = find_adapter(folder)
         arguments = EngineArgs(
-            model=str(folder),
+            model=str(adapter.base if adapter else folder),
+            enable_lora=adapter is not None,
+            max_lora_rank=lora_slot(adapter.rank) if adapter else EngineArgs.max_lora_rank,
+            max_loras=1,
             dtype=dtype,
             max_num_seqs=max_rows,
             tensor_parallel_size=tensor_parallel,
@@ -60,6 +66,7 @@ class VllmEngine:
             raise PolicyError(
                 f"vLLM cannot run the policy in {folder} ({first_line(error)}); what it said itself is above"
             ) from error
+        self._adapter = LoRARequest(folder.name, 1, str(folder)) if adapter else None
         self.codec = Codec(tokenizer)
         self.context: int = self._engine.model_config.max_model_len
         self.num_computed_tokens = 0
@@ -108,6 +115,7 @@ class VllmEngine:
                 include_stop_str_in_output=True,
                 detokenize=bool(row.next_stop),
             ),
+            lora_request=self._adapter,
         )
 
     def _receive(self, row: Row, output: Any) -> None:

@@ -65,6 +65,9 @@ def two(
             SOLUTIONS, replace(SETTINGS, forward_tokens=16, recompute=True), id="in parts", marks=pytest.mark.slow
         ),
         pytest.param(SOLUTIONS, replace(SETTINGS, lora_rank=2), id="adapters", marks=pytest.mark.slow),
+        pytest.param(
+            SOLUTIONS, replace(SETTINGS, lora_rank=2, keep_adapters=True), id="kept adapters", marks=pytest.mark.slow
+        ),
         pytest.param(PAIRS, replace(SETTINGS, objective="dpo", refining_rate=1.0), id="pairs", marks=pytest.mark.slow),
         pytest.param(
             ATTEMPTS, replace(SETTINGS, objective="grpo", kl_weight=0.1), id="attempts", marks=pytest.mark.slow

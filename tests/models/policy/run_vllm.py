@@ -120,6 +120,11 @@ def main() -> None:
         [process for process in psutil.Process().children(recursive=True) if "VLLM" in process.name()], timeout=20
     )
     told["processes"], told["left"] = names, [process.name() for process in alive]
+
+    with_adapters = Path(sys.argv[2])
+    engine = open_engine(with_adapters, PolicySettings(engine="vllm", dtype="float32", max_rows=64))
+    told["adapters"] = [plain(drain(each, greedy)) for each in (engine, open_engine(with_adapters, PolicySettings()))]
+    engine.close()
     print(json.dumps(told))
 
 

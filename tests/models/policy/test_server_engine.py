@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from models.learning.finetune import build_from_scratch
-from models.learning.settings import InitializationSettings
+from models.learning.examples import Solution
+from models.learning.finetune import build_from_scratch, finetune
+from models.learning.settings import InitializationSettings, LearningSettings
 from models.policy.find import PolicyError
 from models.policy.load import open_engine
 from models.policy.protocol import Completion, Engine, Request
@@ -170,6 +171,7 @@ def test_a_command_that_serves_nothing_is_told_with_its_last_words(tmp_path: Pat
 
 
 SHAPE = ScratchSettings(hidden_size=64, num_layers=2, num_heads=2)
+KEEPING = LearningSettings(lora_rank=2, keep_adapters=True, learning_rate=2e-2)
 SERVED = PolicySettings(engine="server", server=f"{ROOT}/.venv-vllm/bin/vllm serve", dtype="float32", max_rows=32)
 
 
@@ -239,3 +241,24 @@ def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
     parent.wait()
     _, alive = psutil.wait_procs(both, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+@pytest.mark.needs("vllm")
+@pytest.mark.timeout(600)
+def test_adapters_are_served_on_their_model(tmp_path: Path) -> None:
+    base, adapters = tmp_path / "base", tmp_path / "adapters"
+    build_from_scratch([("1 2>3;", "1+2=3;")], CHARACTERS, InitializationSettings(), SHAPE, seed=0, device="cpu").save(
+        base
+    )
+    solutions = [Solution("", "1 2>3;", tuple(range(3, 3 + length)), 1.0, 1.0) for length in range(2, 10)]
+    finetune(base, solutions, KEEPING, seed=0, device="cpu", max_new_tokens=40).save(adapters)
+    greedy = [Request(prompt=f"{n} 2>3;", temperature=0, max_new_tokens=20) for n in range(30)]
+    ours, engine = open_engine(adapters, PolicySettings()), open_engine(adapters, SERVED)
+    answers = []
+    for each in (ours, engine):
+        for key, request in enumerate(greedy):
+            each.add(key, request)
+        answers.append(dict(drain(each)))
+    engine.close()
+    assert sum(answers[0][key].token_ids == answers[1][key].token_ids for key in range(30)) >= 28

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.learning.finetune import build_from_scratch
-from models.learning.settings import InitializationSettings
+from models.learning.examples import Solution
+from models.learning.finetune import build_from_scratch, finetune
+from models.learning.settings import InitializationSettings, LearningSettings
 from models.policy.settings import ScratchSettings
 from storage.countdown import CountdownProblems
 from storage.demonstrations import CHARACTERS, countdown_demonstrations
@@ -25,12 +26,16 @@ SHAPE = ScratchSettings(hidden_size=64, num_layers=2, num_heads=2)
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What run_vllm.py found."""
-    folder = tmp_path_factory.mktemp("policy")
+    home = tmp_path_factory.mktemp("home")
+    folder, adapters = home / "policy", home / "adapters"
     walks = islice(countdown_demonstrations(CountdownProblems(), seed=0, behaviour_share=0.1), 3000)
     texts = [(walk.prompt, walk.completion) for walk in walks]
     build_from_scratch(texts, CHARACTERS, InitializationSettings(), SHAPE, seed=0, device="cpu").save(folder)
+    solutions = [Solution("", "4 7 26>15;", tuple(range(3, 3 + length)), 1.0, 1.0) for length in range(2, 20)]
+    keeping = LearningSettings(lora_rank=2, keep_adapters=True, learning_rate=2e-2)
+    finetune(folder, solutions, keeping, seed=0, device="cpu", max_new_tokens=40).save(adapters)
     done = subprocess.run(
-        [ROOT / ".venv-vllm" / "bin" / "python", Path(__file__).with_name("run_vllm.py"), folder],
+        [ROOT / ".venv-vllm" / "bin" / "python", Path(__file__).with_name("run_vllm.py"), folder, adapters],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -41,13 +46,19 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_greedy_answers_and_their_likelihoods_are_those_of_the_other_engine(told: dict[str, Any]) -> None:
-    pairs = list(zip(*told["greedy"], strict=True))
+@pytest.mark.parametrize("policy", ["greedy", "adapters"])
+def test_greedy_answers_and_their_likelihoods_are_those_of_the_other_engine(told: dict[str, Any], policy: str) -> None:
+    pairs = list(zip(*told[policy], strict=True))
     same = [(one, other) for one, other in pairs if one["token_ids"] == other["token_ids"]]
     assert len(same) >= 0.95 * len(pairs) >= 30  # where two tokens are as likely, rounding decides
     for one, other in same:
         assert one["logprobs"] == pytest.approx(other["logprobs"], abs=1e-3)
         assert {**one, "logprobs": []} == {**other, "logprobs": []}
+
+
+def test_adapters_are_heard(told: dict[str, Any]) -> None:
+    of_both = zip(told["greedy"][0], told["adapters"][0], strict=True)
+    assert sum(one["token_ids"] != other["token_ids"] for one, other in of_both) > 20
 
 
 def test_likelihoods_are_those_of_the_temperature_that_sampled(told: dict[str, Any]) -> None:
