@@ -102,7 +102,8 @@ def estimate(turn: Turn, config: Config, num_rounds: int, found: dict[str, Any],
         answer_s = min(answer_s, found["evaluated_token_s"] * found["mean_tokens"])
     answering_s = answer_s * (searched / num_busy(config) + evaluated)
     training_s = num_learnt(config, rounds, found) * seconds_a_token(initial)
-    disk = round((searched + evaluated) * bytes_an_answer(turn, found) + 2 * rounds * folder_bytes(turn, initial))
+    weights = 0 if config.learning.keep_adapters else 2 * rounds * folder_bytes(turn, initial)
+    disk = round((searched + evaluated) * bytes_an_answer(turn, found) + weights)
     turn.home.require_space(disk, f"a run of {count_rounds(rounds)}", floor_bytes=config.run.min_free_mb * 10**6)
     return (
         f"rough estimate for {count_rounds(rounds)}: {tell_time(answering_s, training_s)}, {megabytes(disk)} of disk "

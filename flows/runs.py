@@ -17,7 +17,7 @@ from storage.lake import Lake
 from storage.problems import open_source
 from storage.publish import publish as publish_database
 from storage.records import Run, State, make_id, now
-from storage.registry import Registry
+from storage.registry import ADAPTERS, Registry
 from storage.sources.file import FileProblems
 from storage.warehouse import Warehouse
 from tasks.progress import tell
@@ -158,7 +158,12 @@ def check_inputs(config: Config) -> None:
     if not config.is_scratch:
         from models.policy.find import find_model  # slow to import
 
-        find_model(config.policy.model)
+        folder = find_model(config.policy.model)
+        if (folder / ADAPTERS).exists():
+            raise ValueError(
+                f"policy.model {config.policy.model!r} is adapters alone, and a line begins with whole weights: merge "
+                "them by PEFT's merge_and_unload, and name the folder that its save_pretrained wrote"
+            )
 
 
 def check_line(last: Run, config: Config) -> None:

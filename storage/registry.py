@@ -7,6 +7,7 @@ of a line says, and each promotion is a compare-and-swap on the name of its part
 
 import errno
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -23,6 +24,8 @@ from storage.records import Checkpoint, Promotion, Verdict, make_id
 
 GIVES_WAY = {Verdict.INITIAL, Verdict.PROMOTED, Verdict.ROLLED_BACK}
 """Verdicts after which the candidate is champion."""
+ADAPTERS = "adapter_config.json"
+"""Describes a checkpoint that is LoRA adapters alone, and names the checkpoint that they belong to."""
 RESTORE = "restore it from a backup of the home, or roll back to another checkpoint."
 
 
@@ -85,6 +88,8 @@ class Registry:
                 f"the folder {folder} of checkpoint {checkpoint_id} was changed: its digest is {found}, "
                 f"expected {checkpoint.digest}; {RESTORE}"
             )
+        if (description := folder / ADAPTERS).exists():  # the weights that they belong to are another's
+            self.open(json.loads(description.read_text(encoding="utf-8"))["base_model_name_or_path"])
         return folder
 
     def lineage(self, checkpoint_id: str) -> list[Checkpoint]:

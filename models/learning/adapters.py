@@ -54,7 +54,7 @@ def _require(model: PreTrainedModel, config: "LoraConfig", seed: int) -> None:
         if known.r != config.r:
             raise ValueError(
                 f"the policy's adapters are of rank {known.r} and learning.lora_rank is {config.r}: set it to "
-                f"{known.r}, or learning.start to initial, or merge them (learning.keep_adapters=false)"
+                f"{known.r}, or merge them, learning.keep_adapters=false"
             )
         return
     with torch.random.fork_rng():

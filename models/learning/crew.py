@@ -37,11 +37,11 @@ class Crew:
 
     def backward(self, work: Callable[[PreTrainedModel, Sequence[Part]], T], items: Sequence[Part]) -> list[T]:
         """What `work` gives of each part of the items, whose gradients it adds to a model's; the sum is the first's."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)  # more would wait for their next work on the cores of others
         parts = [part for part in _divide(items, len(self._models)) if part]
         if len(parts) == 1:
             return [work(self._models[0], parts[0])]
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)  # the caller's would wait for their next work on the cores of others
         at_work = [self._pool.submit(work, *each) for each in zip(self._models, parts, strict=False)]
         wait(at_work)  # all, or a failure would leave others at it
         try:

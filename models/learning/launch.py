@@ -25,6 +25,7 @@ from models.learning.trainer import StepReport, TrainingError, TrainingReport
 from models.memory import NoMemoryError
 from models.orphan import end_with
 from models.policy import serving
+from models.policy.adapters import find_adapter
 from models.policy.load import gpus_of, load_policy, seen_alone
 
 JOB, POLICY, LOG = "job.json", "policy", "log"
@@ -51,6 +52,10 @@ def finetune_together(
     """
     gpus = gpus_of(device, settings.processes)
     folder.mkdir(parents=True, exist_ok=True)
+    if settings.keep_adapters:
+        adapter = find_adapter(parent)
+        base = adapter.base if adapter else parent
+        (folder / base.name).symlink_to(base.absolute())  # beside what is written here
     job = {
         "parent": str(parent.absolute()),
         "lesson": type(lessons[0]).__name__ if lessons else Solution.__name__,

@@ -64,7 +64,7 @@ def follow(
                 units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
             if units:
                 most = max(map(longest, units))
-                with training(policy.model, seed + step, most * max(most, settings.batch_tokens), settings):
+                with training(policy.model, seed + step, most, settings):
                     on_step(trainer.step(sorted(units, key=longest), since=started))
             else:
                 on_step(trainer.skip(since=started))

@@ -76,7 +76,7 @@ class LearningSettings(TrainingSettings):
     ] = 0
     keep_adapters: Annotated[
         bool,
-        "Whether a checkpoint is its adapters alone, beside the initial policy that they belong to, rather than whole "
+        "Whether a checkpoint is its adapters alone, beside the whole weights that they belong to, rather than such "
         "weights with them in.",
     ] = False
     processes: Annotated[

@@ -30,7 +30,7 @@ from models.learning.tally import Tally
 from models.memory import Memory
 
 PLAIN_SCORES = 2**17
-"""Attention scores of a head and a batch up to which a CPU is quicker without fused blocks (measured).
+"""Attention scores of a head, of what a core computes at once, up to which it is quicker without fused blocks.
 
 Plain products keep every score of every layer, which in large batches is gigabytes.
 """
@@ -101,12 +101,10 @@ def train(
     """
     plan = plan_batches(units, settings, seed=seed)
     total = sum(example.num_tokens for batch in plan for unit in batch for example in unit)
-    most = max(map(longest, units))
-    scores = most * max(most, settings.batch_tokens)
     with (
         accelerated(model, settings) as accelerator,
         shared(model) as model_here,
-        training(model_here, seed, scores, settings),
+        training(model_here, seed, max(map(longest, units)), settings),
     ):
         trainer = Trainer(model_here, accelerator, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
         names = [[example.name for unit in batch for example in unit] for batch in plan]
@@ -279,13 +277,17 @@ class Trainer:
 
 
 @contextmanager
-def training(model: PreTrainedModel, seed: int, num_scores: int, settings: TrainingSettings) -> Iterator[None]:
-    """The model in training mode, what it drops keyed by the seed; afterwards all is as before."""
-    attention, threads = model.config._attn_implementation, torch.get_num_threads()
-    torch.set_num_threads(min(threads, num_cores()))
+def training(model: PreTrainedModel, seed: int, most: int, settings: TrainingSettings) -> Iterator[None]:
+    """The model in training mode for rows of at most so many tokens, what it drops keyed by the seed.
+
+    Afterwards all is as before, but for threads beyond the cores.
+    """
+    attention, threads = model.config._attn_implementation, min(torch.get_num_threads(), num_cores())
+    torch.set_num_threads(threads)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         model.train()
+        num_scores = most * max(most, settings.batch_tokens // crew_size(model, settings, num_ranks()))
         if model.device.type == "cpu" and num_scores <= PLAIN_SCORES:
             model.set_attn_implementation("eager")
         if settings.recompute:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from models.memory import WARN, Say
-from models.policy.adapters import find_adapter
+from models.policy.adapters import WEIGHTS, find_adapter
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.joined import Joined
@@ -28,6 +28,7 @@ from models.policy.vllm_engine import CPU_BLOCK, VllmEngine
 
 logging.disable_progress_bar()  # ours are elsewhere, and a small model needs none
 
+PEFT_PREFIX = "base_model.model."
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
@@ -67,15 +68,24 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
 
 
 def _with_adapters(model: PreTrainedModel, folder: Path, merge: bool) -> PreTrainedModel:
-    try:
-        if merge:
-            from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-            PeftModel.from_pretrained(model, folder).merge_and_unload()
-            return model.requires_grad_(True)
-        model.load_adapter(str(folder), is_trainable=True)
-    except UNREADABLE as error:
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            saved = {name.removeprefix(PEFT_PREFIX) for name in file.keys()}  # noqa: SIM118
+        if merge:
+            wrapped = PeftModel.from_pretrained(model, folder, torch_device="cpu")
+        else:
+            model.load_adapter(str(folder), is_trainable=True)
+        known = get_peft_model_state_dict(wrapped if merge else model, adapter_name="default")
+    except (*UNREADABLE, TypeError) as error:
         raise PolicyError(f"the adapters in {folder} do not fit their model: {first_line(error)}") from error
+    if wrong := sorted(saved ^ {name.removeprefix(PEFT_PREFIX) for name in known}):  # PEFT fills them in, and goes on
+        raise PolicyError(f"the adapters in {folder} do not fit their model ({len(wrong)} weights, {wrong[0]} first)")
+    if merge:
+        wrapped.merge_and_unload()
+        return model.requires_grad_(True)
+    model.eval()
     return model
 
 
@@ -98,7 +108,10 @@ def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write an ordinary Hugging Face folder; of a model with adapters they alone."""
+    """Write an ordinary Hugging Face folder; of a model with adapters they alone, which name the model's folder."""
+    for adapter in getattr(policy.model, "peft_config", {}).values():
+        adapter.base_model_name_or_path = Path(policy.model.name_or_path or "").name
+        adapter.target_modules = sorted(adapter.target_modules)  # a set's order is another in each process
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
 

@@ -1,5 +1,6 @@
 """A vLLM server of our own: with a key, ended with this process, and started again where it dies."""
 
+import json
 import os
 import secrets
 import shlex
@@ -142,8 +143,8 @@ def _served(folder: Path) -> list[str]:
     adapter = find_adapter(folder)
     if adapter is None:
         return [str(folder), "--served-model-name", folder.name]
-    slot = f"--max-lora-rank={lora_slot(adapter.rank)}"
-    return [str(adapter.base), "--enable-lora", "--max-loras=1", slot, "--lora-modules", f"{folder.name}={folder}"]
+    slot, module = f"--max-lora-rank={lora_slot(adapter.rank)}", json.dumps({"name": folder.name, "path": str(folder)})
+    return [str(adapter.base), "--enable-lora", "--max-loras=1", slot, "--lora-modules", module]
 
 
 def authorized(key: str) -> dict[str, str]:

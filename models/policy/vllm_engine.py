@@ -42,6 +42,7 @@ class VllmEngine:
         from vllm.lora.request import LoRARequest
 
         adapter = find_adapter(folder)
+        self._adapter = LoRARequest(folder.name, 1, str(folder)) if adapter else None
         arguments = EngineArgs(
             model=str(adapter.base if adapter else folder),
             enable_lora=adapter is not None,
@@ -62,11 +63,12 @@ class VllmEngine:
         )
         try:
             self._engine: Any = LLMEngine.from_engine_args(arguments)
+            if self._adapter:
+                self._engine.add_lora(self._adapter)
         except (ValueError, RuntimeError) as error:  # pydantic's are the former
             raise PolicyError(
                 f"vLLM cannot run the policy in {folder} ({first_line(error)}); what it said itself is above"
             ) from error
-        self._adapter = LoRARequest(folder.name, 1, str(folder)) if adapter else None
         self.codec = Codec(tokenizer)
         self.context: int = self._engine.model_config.max_model_len
         self.num_computed_tokens = 0

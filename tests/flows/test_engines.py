@@ -46,3 +46,19 @@ def test_without_vllm_it_is_told_before_anything_starts(fresh: Wheel) -> None:
     assert 'policy.engine is "vllm", which is not installed here' in told
     told = fresh("run", "--set=policy.engine=vllm", status=1).stderr
     assert "set run.workers to 1" in told
+
+
+def test_rounds_may_make_adapters_alone_in_a_home_that_moves(wheel: Wheel, tmp_path: Path) -> None:
+    sets = ["learning.lora_rank=4", "learning.keep_adapters=true", "learning.learning_rate=2e-2", "gate.alpha=0.99"]
+    options = [f"--set={text}" for text in sets]
+    wheel("run", "--rounds", "2", *options)
+    moved = wheel.copy(tmp_path / "moved")
+    moved("run", "--rounds", "1", *options)
+    rows = moved.ask("SELECT round, folder, loss FROM checkpoints ORDER BY round")
+    home = moved.folder / ".flywheel"
+    kept = [row["round"] for row in rows if not (home / row["folder"] / "model.safetensors").exists()]
+    assert kept == [3, 4, 5]
+    described = [json.loads((home / row["folder"] / "adapter_config.json").read_text()) for row in rows[-3:]]
+    assert {each["base_model_name_or_path"] for each in described} <= {Path(row["folder"]).name for row in rows[:3]}
+    assert [row["round"] for row in json.loads(moved("history", "--json").stdout)] == [0, 1, 2, 3, 4, 5]
+    assert "12+50" in moved("solve", "62>12 50;").stdout.replace(" ", "")

@@ -118,6 +118,15 @@ def test_a_model_that_is_not_there_is_told_within_ten_seconds(tmp_path: Path) ->
     assert "`hf download nobody/nothing`" in refused.stderr
 
 
+def test_a_line_begins_with_no_adapters_alone(tmp_path: Path) -> None:
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapter_config.json").write_text("{}")
+    (tmp_path / "flywheel.toml").write_text('[policy]\nmodel = "adapters"\n')
+    refused = Wheel(tmp_path)("run", status=1)
+    assert "policy.model 'adapters' is adapters alone" in one_line(refused.stderr)
+    assert Wheel(tmp_path).ask("FROM runs") == []
+
+
 def test_too_small_a_disk_is_told_before_the_start(wheel: Wheel) -> None:
     refused = wheel("run", "--set", "run.min_free_mb=1000000000", status=1)
     assert "a run needs 0 MB and 1,000,000,000 MB must stay free. Free some space there" in one_line(refused.stderr)

@@ -260,3 +260,16 @@ def test_there_may_be_nothing_to_roll_back_to(registry: Registry, decide: Any) -
     decide("c0", Verdict.INITIAL)
     with pytest.raises(RegistryError, match="besides the current one: none"):
         registry.rollback("main", decided_by="ann", reason="")
+
+
+def test_weights_that_adapters_belong_to_are_verified_with_them(registry: Registry, save: Any, sample: Any) -> None:
+    save("c1")
+    description = '{"base_model_name_or_path": "c1"}'
+    registry.save(
+        sample("checkpoints", checkpoint_id="c2", parent_id="c1"),
+        lambda folder: (folder / "adapter_config.json").write_text(description),
+    )
+    assert registry.open("c2").name == "c2"
+    (registry.open("c1") / "config.json").write_text("[]")
+    with pytest.raises(RegistryError, match="of checkpoint c1 was changed"):
+        registry.open("c2")

@@ -1,11 +1,12 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from threading import get_ident
+from threading import Barrier
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from models.learning import trainer
 from models.learning.adapters import adapted
 from models.learning.batches import Example, collate
 from models.learning.cloning import Cloning
@@ -18,6 +19,14 @@ from tests.models.learning.test_trainer import are_equal, dropping, tiny, weight
 
 ROWS = [example(f"e{place}", 2 + place % 3, 1 + place % 5) for place in range(7)]
 LARGE = TrainingSettings(batch_tokens=4 * LEAST_TOKENS)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """A crew lowers them for its caller as well."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def backward(model: PreTrainedModel, rows: Sequence[Example]) -> int:
@@ -59,7 +68,9 @@ def test_twins_follow_the_weights_and_only_adapters_have_a_gradient() -> None:
 
 
 def test_each_part_is_computed_by_a_thread_of_its_own() -> None:
-    assert len(set(Crew(tiny(), 3).backward(lambda model, rows: (get_ident(), id(model)), ROWS))) == 3
+    all_are_at_it = Barrier(3)
+    models = Crew(tiny(), 3).backward(lambda model, rows: (all_are_at_it.wait(timeout=20), id(model))[1], ROWS)
+    assert len(set(models)) == 3
 
 
 def test_a_part_that_fails_is_told_when_no_other_is_at_work_any_more() -> None:
@@ -102,3 +113,19 @@ def test_a_training_by_parts_is_the_same_each_time_and_as_one_in_one(monkeypatch
     assert are_equal(by_parts, again)
     for name, weights in in_one.items():
         assert torch.allclose(weights, by_parts[name], atol=1e-4)
+
+
+def test_a_training_has_the_cores_there_are_and_its_parts_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    torch.set_num_threads(4)
+    monkeypatch.setattr(trainer, "num_cores", lambda: 2)
+    train(
+        tiny(),
+        [(row,) for row in ROWS],
+        Cloning(),
+        replace(LARGE, epochs=2.0),
+        seed=0,
+        on_step=lambda _: seen.add(torch.get_num_threads()),
+    )
+    assert seen == {1}
+    assert torch.get_num_threads() == 2

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
 from models.policy.adapters import DESCRIPTION, WEIGHTS, Adapter, find_adapter
 from models.policy.find import PolicyError
 from models.policy.load import Policy, load_policy, load_tokenizer, open_engine, save_policy
 from models.policy.protocol import Request
 from models.policy.remote import lora_slot
-from models.policy.settings import PolicySettings
+from models.policy.scratch import build_model
+from models.policy.settings import PolicySettings, ScratchSettings
 
 IDS = torch.tensor([[3, 4, 5, 6]])
 
@@ -20,8 +23,6 @@ IDS = torch.tensor([[3, 4, 5, 6]])
 @pytest.fixture
 def home(policy: Policy, tmp_path: Path) -> Path:
     """A model, and adapters of it that do something."""
-    from peft import LoraConfig
-
     home = tmp_path / "home"
     save_policy(policy, home / "base")
     model, tokenizer = load_policy(home / "base")
@@ -29,6 +30,7 @@ def home(policy: Policy, tmp_path: Path) -> Path:
     config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
     model.add_adapter(config)
     save_policy(Policy(model, tokenizer), home / "adapters")
+    assert json.loads((home / "adapters" / DESCRIPTION).read_text())["base_model_name_or_path"] == "base"
     return home
 
 
@@ -59,23 +61,59 @@ def test_a_home_that_was_moved_takes_their_model_along(home: Path, tmp_path: Pat
     home.rename(tmp_path / "moved")
     assert find_adapter(tmp_path / "moved" / "adapters") == Adapter(tmp_path / "moved" / "base", 2)
     torch.testing.assert_close(load_policy(tmp_path / "moved" / "adapters").model(IDS).logits, before)
-
-
-def test_where_their_model_is_gone_it_is_named(home: Path) -> None:
-    shutil.rmtree(home / "base")
-    with pytest.raises(PolicyError, match=r"there is no folder .*base"):
-        load_policy(home / "adapters")
+    learnt = load_policy(tmp_path / "moved" / "adapters", merge=False)
+    save_policy(learnt, tmp_path / "moved" / "next")
+    torch.testing.assert_close(load_policy(tmp_path / "moved" / "next").model(IDS).logits, before)
+    same = [(tmp_path / "moved" / name / DESCRIPTION).read_text() for name in ("adapters", "next")]
+    assert same[0] == same[1]
 
 
 def test_a_folder_of_whole_weights_has_none(home: Path) -> None:
     assert find_adapter(home / "base") is None
 
 
-@pytest.mark.parametrize("said", ["{}", "not json", '{"base_model_name_or_path": "base", "r": "two"}', "[]"])
+def describe(home: Path, **said: object) -> None:
+    path = home / "adapters" / DESCRIPTION
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../home/base", "adapters", "elsewhere", "org/model", None, 5])
+def test_those_without_their_model_beside_them_are_refused(home: Path, name: object) -> None:
+    describe(home, base_model_name_or_path=name)
+    with pytest.raises(PolicyError, match="which are not beside them"):
+        load_policy(home / "adapters")
+
+
+@pytest.mark.parametrize("said", ["{}", "not json", '{"base_model_name_or_path": "base", "r": 2}', "[]"])
 def test_what_describes_none_is_refused(home: Path, said: str) -> None:
     (home / "adapters" / DESCRIPTION).write_text(said)
-    with pytest.raises(PolicyError, match="describes no LoRA adapters"):
+    with pytest.raises(PolicyError, match="describes no adapters"):
         load_policy(home / "adapters")
+
+
+@pytest.mark.parametrize("said", [{"peft_type": "LOHA"}, {"r": "two"}, {"r": None}, {"r": 2.5}])
+def test_other_kinds_are_refused(home: Path, said: dict[str, object]) -> None:
+    describe(home, **said)
+    with pytest.raises(PolicyError, match="expected LORA and a whole number"):
+        load_policy(home / "adapters")
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("said", [{"target_modules": 5}, {"target_modules": ["o_proj"]}, {"r": 3}, {"lora_alpha": "x"}])
+def test_a_description_of_others_than_are_there_is_refused(home: Path, said: dict[str, object], merge: bool) -> None:
+    describe(home, **said)
+    with pytest.raises(PolicyError, match="do not fit their model"):
+        load_policy(home / "adapters", merge=merge)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_where_some_are_missing_they_are_refused_not_filled_with_noise(home: Path, merge: bool) -> None:
+    weights = load_file(home / "adapters" / WEIGHTS)
+    missing = sorted(weights)[0]
+    del weights[missing]
+    save_file(weights, home / "adapters" / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(PolicyError, match=r"\(1 weights, "):
+        load_policy(home / "adapters", merge=merge)
 
 
 def test_pickled_ones_are_refused(home: Path) -> None:
@@ -88,9 +126,6 @@ def test_those_of_another_model_are_refused(home: Path) -> None:
     path = home / "base" / "config.json"
     config = json.loads(path.read_text())
     shutil.rmtree(home / "base")
-    from models.policy.scratch import build_model
-    from models.policy.settings import ScratchSettings
-
     tokenizer = load_tokenizer(home / "adapters")
     shape = ScratchSettings(hidden_size=2 * config["hidden_size"], num_layers=1, num_heads=2)
     save_policy(Policy(build_model(shape, tokenizer, seed=0), tokenizer), home / "base")
