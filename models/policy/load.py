@@ -3,6 +3,7 @@
 Weights are safetensors and code of a model's own is never run.
 """
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from models.memory import WARN, Say
-from models.policy.adapters import WEIGHTS, find_adapter
+from models.policy.adapters import DESCRIPTION, WEIGHTS, find_adapter
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
 from models.policy.joined import Joined
@@ -77,7 +78,9 @@ def _with_adapters(model: PreTrainedModel, folder: Path, merge: bool) -> PreTrai
             wrapped = PeftModel.from_pretrained(model, folder, torch_device="cpu")
         else:
             model.load_adapter(str(folder), is_trainable=True)
-        known = get_peft_model_state_dict(wrapped if merge else model, adapter_name="default")
+        known = get_peft_model_state_dict(
+            wrapped if merge else model, adapter_name="default", save_embedding_layers=False
+        )
     except (*UNREADABLE, TypeError) as error:
         raise PolicyError(f"the adapters in {folder} do not fit their model: {first_line(error)}") from error
     if wrong := sorted(saved ^ {name.removeprefix(PEFT_PREFIX) for name in known}):  # PEFT fills them in, and goes on
@@ -109,10 +112,14 @@ def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
 def save_policy(policy: Policy, folder: Path) -> None:
     """Write an ordinary Hugging Face folder; of a model with adapters they alone, which name the model's folder."""
-    for adapter in getattr(policy.model, "peft_config", {}).values():
-        adapter.base_model_name_or_path = Path(policy.model.name_or_path or "").name
+    base, adapters = Path(policy.model.name_or_path or ""), getattr(policy.model, "peft_config", {})
+    for adapter in adapters.values():
+        adapter.base_model_name_or_path = str(base)  # where PEFT looks whether the vocabulary has grown
         adapter.target_modules = sorted(adapter.target_modules)  # a set's order is another in each process
     policy.model.save_pretrained(folder)
+    if adapters:
+        path = folder / DESCRIPTION
+        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base.name}, indent=2))
     policy.tokenizer.save_pretrained(folder)
 
 
