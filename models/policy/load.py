@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,10 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
 
 
+_loading = Lock()
+"""transformers changes torch's own functions while it loads: of two threads one may miss a tied head."""
+
+
 class Policy(NamedTuple):
     """A model and its tokenizer in memory."""
 
@@ -50,16 +55,19 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
     adapter, tokenizer = find_adapter(folder), load_tokenizer(folder)
     if adapter:
         model = load_policy(adapter.base, dtype=dtype).model
-        return Policy(move(_with_adapters(model, folder, merge), device), tokenizer)
+        with _loading:
+            model = _with_adapters(model, folder, merge)
+        return Policy(move(model, device), tokenizer)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,  # transformers fills what is missing with noise, and goes on
-        )
+        with _loading:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,  # transformers fills what is missing with noise, and goes on
+            )
     except UNREADABLE as error:
         raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
     model, info = loaded

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def test_a_policy_saved_and_loaded_is_the_same(policy: Policy, folder: Path) -> 
     assert all(torch.equal(weights, model.state_dict()[name]) for name, weights in policy.model.state_dict().items())
     assert tokenizer("4 26 7>15;")["input_ids"] == policy.tokenizer("4 26 7>15;")["input_ids"]
     assert load_policy(folder, dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+def test_several_threads_may_load_it_at_once(policy: Policy, folder: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(lambda _: load_policy(folder).model.state_dict(), range(40)))
+    expected = policy.model.state_dict()
+    assert all(torch.equal(weights, expected[name]) for each in loaded for name, weights in each.items())
 
 
 def test_the_engine_that_the_settings_name_answers(folder: Path) -> None:
