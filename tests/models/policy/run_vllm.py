@@ -25,10 +25,19 @@ from storage.sources.source import Splits
 from tests.models.policy.test_transformers_engine import drain
 
 TEMPERATURE = 0.7
+VLLM = PolicySettings(engine="vllm", dtype="float32", max_rows=64)
 
 
 def plain(answers: Sequence[Completion]) -> list[dict[str, Any]]:
     return [asdict(answer) for answer in answers]
+
+
+def answers_of_both(folder: Path, requests: Sequence[Request]) -> list[list[dict[str, Any]]]:
+    """Of vLLM and of the other engine."""
+    engine, ours = open_engine(folder, VLLM), open_engine(folder, PolicySettings())
+    answers = [plain(drain(each, requests)) for each in (engine, ours)]
+    engine.close()
+    return answers
 
 
 def main() -> None:
@@ -38,7 +47,7 @@ def main() -> None:
     prompts = [problem.prompt for problem in problems]
     policy = load_policy(folder)
     ours = open_engine(folder, PolicySettings())
-    engine: Any = open_engine(folder, PolicySettings(engine="vllm", dtype="float32", max_rows=64))
+    engine: Any = open_engine(folder, VLLM)
     told: dict[str, Any] = {"context": engine.context}
 
     greedy = [Request(prompt=prompt, temperature=0, max_new_tokens=40) for prompt in prompts]
@@ -121,10 +130,7 @@ def main() -> None:
     )
     told["processes"], told["left"] = names, [process.name() for process in alive]
 
-    with_adapters = Path(sys.argv[2])
-    engine = open_engine(with_adapters, PolicySettings(engine="vllm", dtype="float32", max_rows=64))
-    told["adapters"] = [plain(drain(each, greedy)) for each in (engine, open_engine(with_adapters, PolicySettings()))]
-    engine.close()
+    told["adapters"] = answers_of_both(Path(sys.argv[2]), greedy)
     print(json.dumps(told))
 
 
