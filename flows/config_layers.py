@@ -5,6 +5,7 @@ Nothing is checked here but that it can be read: flows/config.py knows the setti
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ SERVED_VARIABLE = "FLYWHEEL_SERVE"
 NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, OWN_SERVER_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
 """Variables that say something else: where the home is, and what the tests insist on."""
 SHOWN_CHARS = 60
+BARE_POINT = re.compile(r"[+-]?(\.\d+|\d+\.)")
+"""Numbers as people write them and TOML does not."""
 
 
 class ConfigError(ValueError):
@@ -99,7 +102,9 @@ def read_sets(sets: Sequence[str]) -> Iterator[Given]:
 
 
 def read_value(text: str) -> Any:
-    """A TOML value, or the text itself where it is none, as a bare word is."""
+    """A TOML value, or the text itself where it is none, as a bare word is; .5 is a number here."""
+    if BARE_POINT.fullmatch(text):
+        return float(text)
     try:
         found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

@@ -41,7 +41,7 @@ def training_set(warehouse: Warehouse, *, line: str, round: int, fade: float = 1
     """What the line trains on after the selection of a round, all rounds of it.
 
     Columns trajectory_id, problem_id, prompt, text, token_ids, round (that made it),
-    behaviours, share = fade ** (newest round - round), weight (1) and checkpoint_id.
+    behaviours, share = fade ** (rounds since a policy last wrote that text), weight (1) and checkpoint_id.
     """
     if not 0 < fade <= 1:
         raise ValueError(f"fade is {fade}; expected above 0, and at most 1, where all rounds share alike.")

@@ -4,12 +4,14 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from models.learning.settings import TrainingSettings
 
 IGNORED = -100
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,28 +130,25 @@ def collate(units: Sequence[Unit], device: torch.device) -> Batch:
     rows = [example for unit in units for example in unit]
     time = max(example.num_tokens for example in rows)
     first = min(len(example.prompt_ids) for example in rows) - 1
-    ids = torch.zeros(len(rows), time, dtype=torch.long)
-    targets = torch.full((len(rows), time - first), IGNORED)
-    for row, example in enumerate(rows):
-        ids[row, : example.num_tokens] = torch.tensor(example.prompt_ids + example.completion_ids)
-        place = len(example.prompt_ids) - 1 - first
-        targets[row, place : place + len(example.completion_ids)] = torch.tensor(example.completion_ids)
+
+    def placed(numbers: Sequence[tuple[T, ...]], filler: T) -> list[list[T]]:
+        """Numbers of completions where their targets stand, in rows of one length."""
+        return [
+            _filled([filler] * (len(example.prompt_ids) - 1 - first) + list(of_row), time - first, filler)
+            for example, of_row in zip(rows, numbers, strict=True)
+        ]
 
     def spread(numbers: Sequence[tuple[float, ...]]) -> torch.Tensor | None:
-        """Numbers of the tokens where their targets stand; None where no row has any."""
-        if not any(numbers):
-            return None
-        placed = torch.zeros(targets.shape)
-        for row, (example, of_row) in enumerate(zip(rows, numbers, strict=True)):
-            place = len(example.prompt_ids) - 1 - first
-            placed[row, place : place + len(of_row)] = torch.tensor(of_row)
-        return placed.to(device)
+        """The same as a tensor; None where no row has any."""
+        return torch.tensor(placed(numbers, 0.0), device=device) if any(numbers) else None
 
+    ids = [_filled([*example.prompt_ids, *example.completion_ids], time, 0) for example in rows]
+    targets = placed([example.completion_ids for example in rows], IGNORED)
     are_plain = all(example.temperature == 1 for example in rows)
     return Batch(
         names=tuple(example.name for example in rows),
-        input_ids=ids.to(device),
-        targets=targets.to(device),
+        input_ids=torch.tensor(ids, device=device),
+        targets=torch.tensor(targets, device=device),
         num_tokens=sum(example.num_tokens for example in rows),
         temperatures=None if are_plain else torch.tensor([example.temperature for example in rows], device=device),
         advantages=spread([example.advantages for example in rows]),
@@ -157,3 +156,7 @@ def collate(units: Sequence[Unit], device: torch.device) -> Batch:
         old=spread([example.old for example in rows]),
         reference=spread([example.reference for example in rows]),
     )
+
+
+def _filled(numbers: list[T], length: int, filler: T) -> list[T]:
+    return numbers + [filler] * (length - len(numbers))

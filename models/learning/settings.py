@@ -70,7 +70,9 @@ class LearningSettings(TrainingSettings):
     ] = "last"
     epochs: Annotated[float, "Passes over the solutions; a part of one is allowed."] = 3.0
     learning_rate: Annotated[float, "Peak learning rate (AdamW)."] = 2e-3
-    fade: Annotated[float, "Share of the passes left to a solution with each round of age; 1: all are alike."] = 0.7
+    fade: Annotated[
+        float, "Share of the passes left to a solution with each round since a policy last wrote it; 1: all are alike."
+    ] = 0.7
     lora_rank: Annotated[
         int, "Rank of LoRA adapters that learn in the weights' place and are merged into them; 0: the weights learn."
     ] = 0

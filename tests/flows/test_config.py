@@ -71,6 +71,12 @@ def test_a_pretrained_policy_learns_gently_unless_told_otherwise() -> None:
     )
 
 
+@pytest.mark.parametrize("written", ["0.2", ".2", "+.2", "2e-1"])
+def test_numbers_are_read_as_people_write_them(written: str) -> None:
+    assert load_config(None, [f"gate.alpha={written}"], {}).gate.alpha == 0.2
+    assert load_config(None, [], {"FLYWHEEL_GATE__ALPHA": written}).gate.alpha == 0.2
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [

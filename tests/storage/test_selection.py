@@ -209,6 +209,19 @@ def test_the_training_set_is_what_is_kept_of_all_rounds(fill: Fill, lake: Lake, 
     assert training_set(warehouse, line="main", round=1)["trajectory_id"].to_list() == ["a"]
 
 
+def test_what_is_written_again_is_as_young_as_what_is_new(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
+    made = [{"a": "one", "b": "another"}, {"c": "one", "d": "a third"}]
+    for round, texts in enumerate(made):
+        fill({"p": ""}, str(round), **{name: {"round": round, "text_digest": text} for name, text in texts.items()})
+        decisions = decide(warehouse, line="main", run_id="r", round=round, settings=FilterSettings())
+        lake.publish("selections", str(round), decisions)
+    shares = [
+        dict(training_set(warehouse, line="main", round=n, fade=0.5)["trajectory_id", "share"].iter_rows())
+        for n in (0, 1)
+    ]
+    assert shares == [{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.5, "d": 1.0}]
+
+
 def test_what_is_no_longer_kept_no_longer_trains(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     settings = FilterSettings(max_per_problem=1)
     for number, name in enumerate("abc"):
