@@ -43,6 +43,7 @@ from models.search.best_of_n import GREEDY
 from models.search.driver import drive
 from models.search.protocol import Task
 from storage.countdown import CountdownProblems
+from storage.files import replace
 from storage.history import last_run
 from storage.home import Home
 from storage.problems import open_source
@@ -135,7 +136,7 @@ def run(course: Course, who: str, settings: Mapping[str, Any], seed: int) -> Cur
         make = learn_from_peer if who in PEERS else turn_wheel
         policies = make(course, who, settings, seed, folder)
         curve = [Point(second, judge(policy, held_out)) for second, policy in policies]
-        kept.write_text(json.dumps(curve))
+        replace(kept, json.dumps(curve).encode())
     told = "  ".join(f"{point.second:.0f} s {point.accuracy:.3f}" for point in curve)
     low, high = wilson_interval(sum(curve[-1].solved), len(held_out))
     print(

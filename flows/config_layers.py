@@ -22,8 +22,8 @@ SERVED_VARIABLE = "FLYWHEEL_SERVE"
 NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, OWN_SERVER_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
 """Variables that say something else: where the home is, and what the tests insist on."""
 SHOWN_CHARS = 60
-BARE_POINT = re.compile(r"[+-]?(\.\d+|\d+\.)")
-"""Numbers as people write them and TOML does not."""
+BARE_POINT = re.compile(r"[+-]?\.\d+")
+"""A number as people write it and TOML does not."""
 
 
 class ConfigError(ValueError):

@@ -18,7 +18,6 @@ written AS (
     SELECT problem_id, text_digest, max(round) AS last_round
     FROM trajectories
     SEMI JOIN decided USING (trajectory_id)
-    WHERE solved
     GROUP BY ALL
 ),
 prompts AS (

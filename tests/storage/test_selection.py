@@ -222,6 +222,13 @@ def test_what_is_written_again_is_as_young_as_what_is_new(fill: Fill, lake: Lake
     assert shares == [{"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.5, "d": 1.0}]
 
 
+def test_a_rule_may_keep_what_is_not_right(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
+    fill({"p": ""}, a={"round": 0, "solved": False})
+    [decision] = decide(warehouse, line="main", run_id="r", round=0, settings=FilterSettings())
+    lake.publish("selections", "0", [dataclasses.replace(decision, kept=True)])
+    assert training_set(warehouse, line="main", round=0)["trajectory_id"].to_list() == ["a"]
+
+
 def test_what_is_no_longer_kept_no_longer_trains(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     settings = FilterSettings(max_per_problem=1)
     for number, name in enumerate("abc"):
