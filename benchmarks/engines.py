@@ -24,6 +24,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # gpu.py measures a GPU
+
 import httpx
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +38,7 @@ from models.policy.prompting import encode_prompt
 from models.policy.protocol import Completion, Engine, Request
 from models.policy.remote import VLLM_DEFAULTS
 from models.policy.settings import PolicySettings, ScratchSettings
+from models.policy.vllm_engine import CPU_BLOCK
 from models.reward.guidance import Rules
 from models.search.best_of_n import GREEDY, BestOfN
 from models.search.budget import Budget
@@ -212,6 +215,8 @@ def alone_in_vllm(folder: Path, asked: Sequence[Problem], repeats: int) -> dict[
         dtype="float32",
         max_num_seqs=IN_FLIGHT,
         enforce_eager=True,
+        enable_chunked_prefill=False,
+        block_size=CPU_BLOCK,
         logprobs_mode="processed_logprobs",
         disable_log_stats=True,
     )

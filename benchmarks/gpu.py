@@ -10,8 +10,9 @@ the same requests. `agreement`: the share of greedy answers of 100 M in float32 
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -134,7 +135,7 @@ def learn(model: LlamaForCausalLM, size: Size, device: str) -> float:
         precision="bfloat16",
         recompute=size.hidden > 1024,
     )
-    report = train(model, units, Cloning(), settings, seed=0)
+    report = train(model, units, Cloning(), settings, seed=0, say=print)
     steps = report.steps[WARM_STEPS:]
     return sum(step.num_tokens for step in steps) / sum(step.seconds for step in steps)
 
@@ -168,8 +169,8 @@ class Unsure:
         return [0.5] * len(asked)
 
 
-def search_efficiency(engine: TransformersEngine, size: Size, device: str) -> float:
-    """Seconds of the bare engine over those of a search through the driver."""
+def search_efficiency(open_engine: Callable[[], TransformersEngine], size: Size, device: str) -> float:
+    """Seconds of the bare engine over those of a search through the driver, on engines that remember nothing yet."""
     beam = Beam(budget=Budget(tokens=size.new_tokens * 16), boundary=16, width=4, expansion=4, rollouts=0)
 
     def search(engine: Any) -> float:
@@ -182,10 +183,13 @@ def search_efficiency(engine: TransformersEngine, size: Size, device: str) -> fl
             pass
         return settle(device) - started
 
-    recorder = Recorder(engine)
+    recorder = Recorder(open_engine())
     search(recorder)  # warm too
 
-    (first, _), searched, (last, _) = replay(engine, recorder.waves), search(engine), replay(engine, recorder.waves)
+    first, num_tokens = replay(open_engine(), recorder.waves)
+    searched = search(open_engine())
+    last, _ = replay(open_engine(), recorder.waves)
+    assert num_tokens == recorder.num_tokens, (num_tokens, recorder.num_tokens)
     return (first + last) / 2 / searched
 
 
@@ -210,6 +214,8 @@ def main() -> None:
     device, names = arguments.device, arguments.sizes
     if device != "cpu" and not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device; --device cpu --sizes tiny tries the benchmark itself")
+    if (number := torch.device(device).index) is not None:
+        torch.cuda.set_device(number)
     tokenizer = build_tokenizer([CHARACTERS], context=2048)
     limit = products(device)
     print(f"{torch.cuda.get_device_name() if device != 'cpu' else 'CPU'}: {limit / 1e12:.1f} TFLOP/s of products")
@@ -217,11 +223,11 @@ def main() -> None:
     for name in names:
         size = SIZES[name]
         model = build(size, tokenizer, torch.bfloat16, device)
-        engine = TransformersEngine(model, tokenizer, max_rows=size.rows)
-        figures[f"sampling_tokens_per_s_{name}"] = sample(engine, size, device)
+        open_engine = partial(TransformersEngine, model, tokenizer, max_rows=size.rows)
+        figures[f"sampling_tokens_per_s_{name}"] = sample(open_engine(), size, device)
         if name == names[0]:
-            figures["search_efficiency"] = search_efficiency(engine, size, device)
-        del engine
+            figures["search_efficiency"] = search_efficiency(open_engine, size, device)
+        del open_engine
         model = model.float()
         trained = learn(model, size, device)
         figures[f"training_tokens_per_s_{name}"] = trained

@@ -2,18 +2,20 @@
 
 `grpo` is TRL's GRPOTrainer with the verifier as its reward. `sft` is one-shot filtering: sample
 for a share of the time, keep what is right, fine-tune with TRL's SFTTrainer for the rest. It
-samples with our engine, which is faster than generate(). peers_wall_clock.py starts them;
-the packages of the extra `peers` are needed. Policies are kept as they come, each in a folder that
-its second names.
+samples as the flywheel does, an engine of ours on each core, which is faster than generate().
+peers_wall_clock.py starts them; the packages of the extra `peers` are needed. Policies are kept as
+they come, each in a folder that its second names.
 """
 
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from models.policy.load import Policy, load_policy, save_policy
-from models.policy.transformers_engine import TransformersEngine
+from models.cores import num_cores
+from models.policy.load import Policy, load_tokenizer, save_policy
+from models.policy.pool import borrowed_engine, release_engines
+from models.policy.protocol import Completion
+from models.policy.settings import PolicySettings
 from models.reward.outcome import judge_completions
 from models.reward.verifier import judge
 from models.search.best_of_n import BestOfN
@@ -36,11 +41,11 @@ from storage.problems import open_source
 from storage.records import Problem, make_seed
 from storage.sources.source import Splits
 
-KEPT_EVERY_S = 20.0
+KEPT_EVERY_S = 5.0
 NUM_PROBLEMS = 20_000
 """More than any has time for."""
 CHUNK = 500
-"""Problems sampled between two looks at the clock."""
+"""Problems that a core samples between two looks at the clock."""
 QUIET: dict[str, Any] = dict(
     use_cpu=not torch.cuda.is_available(),
     bf16=False,
@@ -98,7 +103,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 def open_problems(job: Job) -> Iterator[Problem]:
     """Training problems, as the flywheel's: the stream behind what is held out, from a place that the seed says."""
     stream = open_source(CountdownProblems(numbers=job.numbers, seed=job.problems_seed), Splits()).train()
-    return islice(stream, job.seed * 1000, job.seed * 1000 + NUM_PROBLEMS)
+    problems = islice(stream, job.seed * 1000, job.seed * 1000 + NUM_PROBLEMS)
+    first = next(problems, None)
+    if first is None:
+        raise SystemExit(
+            f"there are fewer than {job.seed * 1000:,} problems of {job.numbers} numbers: take a smaller seed"
+        )
+    return chain([first], problems)
 
 
 def open_policy(job: Job) -> Policy:
@@ -172,20 +183,18 @@ def sft(job: Job, *, share: float, learning_rate: float, rows: int, samples: int
 
 def sample(job: Job, until: float, samples: int, kept: int) -> Iterator[dict[str, list[int]]]:
     """Right answers as rows for SFTTrainer, at most so many different ones a problem."""
-    policy = load_policy(Path(job.policy))
-    engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=512)
-    strategy, problems = BestOfN(samples=samples, temperature=1.0), open_problems(job)
-    num_attempts, num_kept, tried = 0, 0, 0
-    while job.spent < until and (asked := list(islice(problems, CHUNK))):
-        searches = ((problem, strategy.search(make_task(problem, job))) for problem in asked)
-        for finished in drive(searches, engine):
-            attempts = [(problem, attempt) for problem, found in finished for attempt in found.attempts]
+    tokenizer, problems, cores = load_tokenizer(Path(job.policy)), open_problems(job), num_cores()
+    num_attempts, num_kept = 0, 0
+    with ThreadPoolExecutor(cores) as pool:
+        while job.spent < until and (asked := list(islice(problems, CHUNK * cores))):
+            parts = [asked[core::cores] for core in range(cores)]
+            attempts = [each for part in pool.map(partial(answer, job, samples), parts) for each in part]
             right: dict[str, dict[str, list[int]]] = {}
             for (problem, attempt), verdict in zip(attempts, judge_completions(attempts), strict=True):
                 if verdict.solved:
                     right.setdefault(problem.prompt, {})[attempt.text] = attempt.token_ids
             for prompt, answers in right.items():
-                prompt_ids = policy.tokenizer(prompt)["input_ids"]
+                prompt_ids = tokenizer(prompt)["input_ids"]
                 for ids in islice(answers.values(), kept):
                     num_kept += 1
                     yield {
@@ -193,8 +202,21 @@ def sample(job: Job, until: float, samples: int, kept: int) -> Iterator[dict[str
                         "completion_mask": [0] * len(prompt_ids) + [1] * len(ids),
                     }
             num_attempts += len(attempts)
-        tried += len(asked)
-    print(f"{tried:,} problems, {num_attempts:,} attempts, {num_kept:,} kept in {job.spent:.0f} s", file=sys.stderr)
+    release_engines()
+    print(f"{num_attempts:,} attempts, {num_kept:,} kept in {job.spent:.0f} s", file=sys.stderr)
+
+
+def answer(job: Job, samples: int, problems: Sequence[Problem]) -> list[tuple[Problem, Completion]]:
+    """Attempts at problems, by an engine on one core."""
+    strategy = BestOfN(samples=samples, temperature=1.0)
+    searches = ((problem, strategy.search(make_task(problem, job))) for problem in problems)
+    with borrowed_engine(Path(job.policy), PolicySettings(max_rows=512, threads=1)) as engine:
+        return [
+            (problem, attempt)
+            for finished in drive(searches, engine)
+            for problem, found in finished
+            for attempt in found.attempts
+        ]
 
 
 def make_task(problem: Problem, job: Job) -> Task:

@@ -3,9 +3,10 @@
 All begin with one initial policy, made here, and have `--seconds` of the whole machine each, one after
 another, from the start of their process to its end; imports, servers and gates are in it. Countdown of 3 and
 of 4 numbers, judged by greedy answers to 1,000 problems that nobody trains on. The flywheel's
-policy is its champion of then. The peers' settings were chosen on other problems, which `--tune`
-repeats. `--contestants flywheel flywheel_dpo flywheel_grpo` compares objectives of ours. All takes two hours and a
-half; with `--kept FOLDER` it may be broken off, and goes on with the same words.
+policy is its champion of then. Everybody's settings are chosen on other problems; `--tune` repeats
+that for the peers among the contestants. `--contestants flywheel flywheel_dpo flywheel_grpo`
+compares objectives of ours. All takes two hours and a half; with `--kept FOLDER` it may be broken
+off, and goes on with the same words.
 
 `over_grpo` is our accuracy over GRPOTrainer's, `points_over_best_peer_low` the lower end of the 95 %
 interval (bootstrap over problems and seeds) of ours less the best peer's, `time_to_peer_ratio`
@@ -75,16 +76,16 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "flywheel_dpo": ROUNDS | {"learning.objective": "dpo", "learning.warm_up_rounds": 2},
     "flywheel_grpo": ROUNDS | {"learning.objective": "grpo", "learning.warm_up_rounds": 2},
     "grpo": {"learning_rate": 1e-4, "generations": 8, "problems": 64},
-    "sft": {"share": 0.5, "learning_rate": 2e-3, "rows": 32, "samples": 8, "kept": 4},
+    "sft": {"share": 0.3, "learning_rate": 2e-3, "rows": 32, "samples": 8, "kept": 4},
 }
 GRID: dict[str, list[dict[str, Any]]] = {
     "grpo": [
         CHOSEN["grpo"] | {"learning_rate": rate, "generations": generations, "problems": 512 // generations}
-        for rate in (1e-4, 3e-4)
-        for generations in (8, 16)
+        for rate, generations in ((3e-5, 8), (1e-4, 8), (3e-4, 8), (1e-4, 4), (1e-4, 16))
     ],
     "sft": [
-        CHOSEN["sft"] | {"share": share, "learning_rate": rate} for share in (0.3, 0.5, 0.7) for rate in (1e-3, 2e-3)
+        CHOSEN["sft"] | {"share": share, "learning_rate": rate}
+        for share, rate in ((0.3, 2e-3), (0.5, 2e-3), (0.7, 2e-3), (0.5, 1e-3), (0.5, 4e-3))
     ],
 }
 PEERS = ("grpo", "sft")
@@ -116,6 +117,10 @@ class Course:
     folder: Path
     seconds: float
 
+    def digest(self) -> str:
+        """Of the initial policy's weights."""
+        return hashlib.sha256((self.policy / "model.safetensors").read_bytes()).hexdigest()
+
     def held_out(self) -> list[Problem]:
         """What everybody is judged by."""
         game = CountdownProblems(numbers=self.numbers, seed=self.problems_seed)
@@ -124,7 +129,8 @@ class Course:
 
 def run(course: Course, who: str, settings: Mapping[str, Any], seed: int) -> Curve:
     """Let one contestant have its time, then judge what it made; what is kept of an earlier time counts."""
-    chosen = hashlib.sha256(repr((course.seconds, sorted(settings.items()))).encode()).hexdigest()[:8]
+    choices = (course.seconds, course.digest(), SCRATCH_DEFAULTS, sorted(settings.items()))
+    chosen = hashlib.sha256(repr(choices).encode()).hexdigest()[:8]
     folder = course.folder / f"{course.numbers}-{course.problems_seed}-{who}-{seed}-{chosen}"
     kept = folder / "curve.json"
     held_out = course.held_out()
@@ -173,6 +179,10 @@ def turn_wheel(
         except subprocess.TimeoutExpired:
             wheel.send_signal(signal.SIGINT)
             wheel.wait(GRACE_S)
+        else:
+            raise SystemExit(f"{who} ended before its time:\n{(folder / 'log').read_text()[-3000:]}")
+        finally:
+            wheel.kill()
     home = Home.open(folder / "home")
     registry = Registry(home)
     last = last_run(Warehouse(home))
@@ -277,10 +287,10 @@ def worst(figures: Mapping[str, float], name: str) -> float:
     return max(of_games) if name == "time_to_peer_ratio" else min(of_games)
 
 
-def tune(course: Course) -> None:
-    """Every choice of the peers, on other problems."""
-    for who, choices in GRID.items():
-        ended = [(run(course, who, settings, 100)[-1].accuracy, settings) for settings in choices]
+def tune(course: Course, contestants: Sequence[str]) -> None:
+    """Every choice of the peers among them, on other problems."""
+    for who in [peer for peer in PEERS if peer in contestants]:
+        ended = [(run(course, who, settings, seed=0)[-1].accuracy, settings) for settings in GRID[who]]
         accuracy, settings = max(ended, key=lambda each: each[0])
         print(f"{who}: {settings} is best, {accuracy:.3f}")
 
@@ -335,7 +345,7 @@ def main() -> None:
                 seconds=arguments.seconds,
             )
             if arguments.tune:
-                tune(course)
+                tune(course, arguments.contestants)
                 continue
             curves: dict[str, list[Curve]] = {who: [] for who in arguments.contestants}
             for seed in seeds:

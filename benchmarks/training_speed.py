@@ -3,8 +3,8 @@
 Needs the packages of the extra `peers`. A small policy learns Countdown walks, as rounds do; a
 Llama of 100 M learns rows as long as GSM8K's, all its weights and by LoRA. Each trainer is first
 given every batch size of a grid, then the best of each run in turn, every run a process of its
-own. SFTTrainer groups rows by length, which is its fastest sampling by far. Seconds are those of
-steps after the first two. Memory is the most a process holds while it trains, less what it held
+own. Rows are in order of length, which SFTTrainer keeps: next to nothing of its batches is padding.
+Seconds are those of steps after the first two. Memory is the most a process holds while it trains, less what it held
 before: weights and libraries are not in it, gradients, optimizer and activations are.
 `memory_ratio` is of the 100 M model. `--repeats N` and `--models small` change the size.
 """
@@ -62,7 +62,7 @@ SIZES = {
         ScratchSettings(hidden_size=768, num_layers=12, num_heads=12, context=1024),
         32_000,
         48,
-        (512, 1024, 2048),
+        (512, 1024),
         (2, 4, 8),
     ),
 }
@@ -122,6 +122,7 @@ def prepare(folder: Path, size: Size) -> None:
             )
             for _ in range(size.num_rows)
         ]
+    rows.sort(key=lambda row: len(row[0]) + len(row[1]))
     save_policy(Policy(model, tokenizer), folder)
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     num_tokens = sum(len(prompt) + len(answer) for prompt, answer in rows)
@@ -217,7 +218,7 @@ def follow_trl(folder: Path, rows: Sequence[Row], batch: int, rank: int) -> Iter
         args=SFTConfig(
             output_dir=str(folder / "trl"),
             per_device_train_batch_size=batch,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="sequential",
             num_train_epochs=1,
             learning_rate=RATE,
             lr_scheduler_type="cosine",

@@ -173,8 +173,9 @@ def retrain(selection: str, sets: tuple[str, ...]) -> None:
     """Train a candidate on chosen trajectories, as they are in the warehouse, and let the gate decide on it.
 
     SELECTION is the name of a query or a SELECT that gives their trajectory_id: kept (what the filter keeps, the
-    default), newest (of the last round alone), reflective (of those that check, correct or propose another way), or
-    one of your own in the home's folder queries. While a wheel turns, it waits for its place between two rounds.
+    default), newest (of the last round alone), reflective (those that check, correct or propose another way),
+    attempts (all of the last round, right and wrong, for the objectives that learn from both), or one of your own in
+    the home's folder queries. While a wheel turns, it waits for its place between two rounds.
     The settings are those of the last run; --set changes some.
 
     \b

@@ -39,7 +39,7 @@ PRETRAINED: dict[str, dict[str, float]] = {
     "initialization": GENTLER,
     "learning": GENTLER | {"epochs": 2.0},
 }
-"""Defaults of initialization and learning for a policy that is not made from scratch."""
+"""Defaults for a policy that is not made from scratch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,11 @@ IMPOSSIBLE = (
         lambda c: c.policy.engine != "transformers" and c.run.runner != "workers" and c.run.workers > 1,
         'policy.engine is "{c.policy.engine}" and run.workers {c.run.workers}: one engine fills its batches by itself; '
         "set run.workers to 1.",
+    ),
+    Impossible(
+        lambda c: c.policy.engine != "transformers" and c.run.runner == "processes",
+        'policy.engine is "{c.policy.engine}" and run.runner "processes", whose engines would stay open while the '
+        "policy trains: set run.runner to threads.",
     ),
     Impossible(
         lambda c: c.learning.processes > 1 and c.learning.is_on_policy,

@@ -90,7 +90,7 @@ def others() -> list[str]:
 
 def write_section(section: str, settings: type[Any], kind: str, is_example: bool) -> str:
     """A section of flywheel.toml; an example of another kind of problems is commented out."""
-    title = ("# Or: " if is_example else "# ") + read_purpose(settings)
+    title = ("# Or, in place of the section above: " if is_example else "# ") + read_purpose(settings)
     lines = [write_setting(entry, kind, is_example) for entry in read_entries(section, kind)]
     return "\n".join([title, "# " * is_example + f"[{section}]", *align(lines)]) + "\n"
 

@@ -23,6 +23,7 @@ from flows.stages import Stages, watcher
 from flows.supply import tell_supply
 from flows.waiting import Waiting
 from models.evaluation.gate import McNemarGate
+from models.policy.load import sampling_gpus
 from models.search.settings import open_strategy
 from storage import history
 from storage.home import Home
@@ -51,8 +52,12 @@ def spin(home: Home, run: Run) -> Claim:
 
 
 def choose_runner(config: Config) -> TaskRunner[Any]:
-    """Where search shards run."""
+    """Where search shards run. Raises ValueError for processes on a GPU."""
     if config.run.runner == "processes":
+        if sampling_gpus(config.policy):
+            raise ValueError(
+                'run.runner is "processes", whose engines would keep the GPU while the policy trains: set it to threads'
+            )
         return ProcessPoolTaskRunner(max_workers=config.run.workers)
     return ThreadPoolTaskRunner(max_workers=config.run.workers)
 

@@ -37,9 +37,9 @@ class RetrainForm(Form):
         Literal["kept", "newest", "reflective", "attempts"],
         Field(
             title="Train on",
-            description="kept: all that the filter keeps. newest: of the last round alone. reflective: of those, "
-            "what checks, corrects or proposes another way. attempts: all of the last round, right and wrong, for "
-            "objectives that learn from both.",
+            description="kept: all that the filter keeps. newest: of the last round alone. reflective: of what is "
+            "kept, what checks, corrects or proposes another way. attempts: all of the last round, right and wrong, "
+            "for objectives that learn from both.",
         ),
     ] = "kept"
     query: Annotated[

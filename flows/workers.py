@@ -193,8 +193,9 @@ def ended(client: SyncPrefectClient, turn: Turn, given: Given) -> State[Any] | N
         state = client.read_flow_run(given.run_id).state
         if state is None or state.is_final():
             return state
-        beat = beat_of(turn.home, given.run_id)
-        last_beat = beat.stat().st_mtime if beat.exists() else 0.0
+        last_beat = 0.0
+        with suppress(OSError):  # none yet, or no longer
+            last_beat = beat_of(turn.home, given.run_id).stat().st_mtime
         silence = given.silence(state.type, last_beat)
         if not state.is_scheduled() and silence > (SILENCE_S if state.is_running() else START_S):
             lost: State[Any] = Crashed(message=f"Nothing was heard of its worker for {silence:.0f} s.")

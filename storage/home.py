@@ -84,7 +84,7 @@ class Home:
 
     @property
     def prefect(self) -> Path:
-        """PREFECT_HOME; may be deleted at any time."""
+        """PREFECT_HOME; may be deleted when nothing runs."""
         return self.root / "prefect"
 
     @property

@@ -73,7 +73,7 @@ class Problem:
     """
 
     problem_id: Annotated[str, "Digest of the canonical content: equal problems have equal ids."]
-    source: Annotated[str, "Where it comes from: countdown, reasoning_gym:<dataset> or file:<name>."]
+    source: Annotated[str, "Where it comes from: countdown, reasoning_gym:<dataset>, file:<name> or hub:<dataset>."]
     split: Annotated[str, "train, development, benchmark or final."]
     prompt: Annotated[str, "The text the policy is given, from the prompt template."]
     question: Annotated[str, "The question as its source words it."]
@@ -165,7 +165,9 @@ class Step:
     value: Annotated[float, "Mean value backed up to it."]
     guide: Annotated[str, "What valued it: verifier, rules, likelihood or agreement."]
     rewards: Annotated[str, 'JSON object of the rewards of an answer that ends here, as {"outcome": 1.0}; else {}.']
-    num_ends: Annotated[int, "Different answers that end here or below."]
+    num_ends: Annotated[
+        int, "Different answers that end here or below, but for those that the search's budget cut off."
+    ]
     num_right: Annotated[int, "Those of them that solve the problem."]
     prior: Annotated[float, "The policy's prior among its siblings: its share of their length-normalised likelihoods."]
     is_kept: Annotated[bool, "Whether it stands on the path to the search's first choice."]

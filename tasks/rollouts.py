@@ -95,6 +95,7 @@ class Rollouts:
             strategy=strategy,
             guide_name="verifier",
             guide=None,
+            longest=self.policy.max_new_tokens,
             occasion=f"{version} from {self.parent_id}",
         )
         searches = ((problem, strategy.search(searcher.task(problem, self.policy))) for problem in self.choose(step))

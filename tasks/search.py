@@ -62,6 +62,7 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         strategy=open_strategy(settings),
         guide_name=settings.guide,
         guide=None if settings.guide == "verifier" else GUIDES[settings.guide](),
+        longest=policy.max_new_tokens,
     )
     with (
         held(turn.home, sampling_gpus(policy), warn),
@@ -125,6 +126,8 @@ class Searcher:
     guide_name: str
     guide: Guide[Problem] | None
     """What guides the search, where it is not the verifier."""
+    longest: int
+    """Tokens that an answer may have."""
     occasion: str = ""
     """Tells this search of a problem from others of it in the round, where there are several."""
     verified: Verified = field(default_factory=Verified)
@@ -203,10 +206,12 @@ class Searcher:
         ids = {node: make_id("step", *place, number) for number, node in enumerate(found.root.walk())}
         through: dict[Node, int] = {}
         ends, right = Counter[Node](), Counter[Node]()
-        for sample, (leaf, judgement) in enumerate(zip(found.leaves, judgements, strict=True)):
+        answers = zip(found.leaves, found.attempts, judgements, strict=True)
+        for sample, (leaf, attempt, judgement) in enumerate(answers):
+            is_the_policys = attempt.stop_reason == "end" or len(attempt.token_ids) >= self.longest
             for node in (found.root, *leaf.path()):
                 through.setdefault(node, sample)
-                ends[node] += 1
+                ends[node] += is_the_policys  # where the budget ended it, it might have come to anything
                 right[node] += judgement.solved
         rewards = dict(zip(found.leaves, map(show_rewards, judgements), strict=True))
         return [

@@ -74,14 +74,14 @@ COMPONENTS: dict[str, Callable[[], str]] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any import of a test: nobody's state, no network, and one thread, so that runs repeat."""
+    """Before any import of a test: nobody's state, no network, no GPU, and one thread, so that runs repeat."""
     config.stash[MISSING] = defaultdict(list)
     home = Path(tempfile.mkdtemp(prefix="flywheel-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     for name in [name for name in os.environ if name.startswith("PREFECT_") or is_setting(name)]:
         del os.environ[name]
     os.environ |= {"FLYWHEEL_HOME": str(home / "flywheel"), "PREFECT_HOME": str(home / "prefect")}
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def is_setting(name: str) -> bool:

@@ -27,8 +27,11 @@ def advantages(rewards: Sequence[float], baseline: Baseline) -> list[float]:
 
 
 def overlong_penalty(num_tokens: int, longest: int, margin: int) -> float:
-    """DAPO's soft punishment (arXiv 2503.14476): 0 up to longest - margin, falling to -1 at the longest."""
-    return 0.0 if margin == 0 else -min(1.0, max(0.0, (num_tokens - (longest - margin)) / margin))
+    """DAPO's soft punishment (arXiv 2503.14476): 0 up to longest - margin, falling to -1/2 at the longest.
+
+    To -1 in the paper, whose outcomes are -1 and 1 where ours are 0 and 1.
+    """
+    return 0.0 if margin == 0 else -0.5 * min(1.0, max(0.0, (num_tokens - (longest - margin)) / margin))
 
 
 def step_advantages(values: Sequence[float], lengths: Sequence[int]) -> tuple[float, ...]:

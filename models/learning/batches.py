@@ -85,7 +85,7 @@ class Batch:
 def plan_batches(units: Sequence[Unit], settings: TrainingSettings, *, seed: int) -> list[list[Unit]]:
     """Every batch of the training, in order: of like lengths within, shuffled among themselves."""
     if not units:
-        raise ValueError("there is nothing to learn from: no example was selected")
+        raise ValueError("there is nothing to learn from: nothing was selected, or all of it is worth the same")
     rng = random.Random(seed)
     batches: list[list[Unit]] = []
     for epoch in range(math.ceil(settings.epochs)):

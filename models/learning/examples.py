@@ -105,7 +105,7 @@ def from_attempts(
     longest: int,
     overlong_tokens: int,
 ) -> list[Unit]:
-    """Attempts with what each token was worth, those that were worth nothing left out.
+    """Attempts with what each token was worth, those that were worth nothing left out, and groups of one outcome.
 
     By steps, where there is a tree, else by the outcome beside those of the group, less the penalty of answers that
     are nearly as long as may be.
@@ -113,6 +113,8 @@ def from_attempts(
     examples = []
     for _, members in groupby(sorted(attempts, key=attrgetter("group", "name")), key=attrgetter("group")):
         group = list(members)
+        if len({attempt.solved for attempt in group}) < 2:
+            continue
         rewards = [
             attempt.solved + overlong_penalty(len(attempt.token_ids), longest, overlong_tokens) for attempt in group
         ]

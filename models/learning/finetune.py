@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from models.learning.adapters import adapted
 from models.learning.batches import Unit, longest
@@ -111,13 +112,13 @@ def finetune_on_policy(
 def read(policy: Policy, lessons: Lessons, settings: LearningSettings, max_new_tokens: int) -> list[Unit]:
     """What the trainer reads, as the objective wants it."""
     if settings.objective == "cloning":
-        return from_solutions(policy.tokenizer, [lesson for lesson in lessons if isinstance(lesson, Solution)])
+        return from_solutions(policy.tokenizer, cast(Sequence[Solution], lessons))
     if settings.objective == "dpo":
-        return from_pairs(policy.tokenizer, [lesson for lesson in lessons if isinstance(lesson, Pair)])
+        return from_pairs(policy.tokenizer, cast(Sequence[Pair], lessons))
     kind = GRADIENT_KINDS[settings.objective]
     return from_attempts(
         policy.tokenizer,
-        [lesson for lesson in lessons if isinstance(lesson, Attempt)],
+        cast(Sequence[Attempt], lessons),
         baseline=kind.baseline,
         by_steps=settings.credit == "steps",
         longest=max_new_tokens,
@@ -172,7 +173,7 @@ def require_room(units: Sequence[Unit], context: int | None) -> None:
     if context and largest and longest(largest) > context:
         raise ValueError(
             f"{largest[0].name} has {longest(largest):,} tokens, more than the policy's context of {context:,}: raise "
-            f"scratch.context, or leave out what is as long"
+            f"scratch.context of a policy from scratch, or leave out what is as long"
         )
 
 

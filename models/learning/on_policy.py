@@ -9,7 +9,7 @@ from time import monotonic
 from models.learning.batches import Unit, longest
 from models.learning.draft import Draft
 from models.learning.examples import Attempt
-from models.learning.hardware import accelerated
+from models.learning.hardware import accelerated, in_precision
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
 from models.learning.settings import LearningSettings
@@ -60,7 +60,8 @@ def follow(
             units = [_sampled_now(unit) for unit in read(sample(step, engine))]
             if reference and units:
                 examples = [example for (example,) in units]
-                scored = memory.hold(partial(with_old, reference, examples))
+                with in_precision(policy.model, settings):
+                    scored = memory.hold(partial(with_old, reference, examples))
                 units = [(replace(unit[0], reference=far.old),) for unit, far in zip(units, scored, strict=True)]
             if units:
                 most = max(map(longest, units))

@@ -37,15 +37,15 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
 def with_old(model: PreTrainedModel, examples: Sequence[Example], batch_tokens: int) -> list[Example]:
     """The same examples with the log-probabilities of the policy as it is now."""
     places = sorted(range(len(examples)), key=lambda place: examples[place].num_tokens)
-    scored: dict[int, Example] = {}
-    waiting = iter(places)
+    scored: list[Example] = []
     for units in cut([(examples[place],) for place in places], batch_tokens):
         batch = collate(units, model.device)
         rows = target_logprobs(target_logits(model, batch), batch.targets).tolist()
         for (example,), row, targets in zip(units, rows, batch.targets.tolist(), strict=True):
             old = tuple(number for number, target in zip(row, targets, strict=True) if target != IGNORED)
-            scored[next(waiting)] = replace(example, old=old)
-    return [scored[place] for place in range(len(examples))]
+            scored.append(replace(example, old=old))
+    at_place = dict(zip(places, scored, strict=True))
+    return [at_place[place] for place in range(len(examples))]
 
 
 def _can_leave_out(kind: type[PreTrainedModel]) -> bool:

@@ -12,11 +12,13 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from models.policy.find import PolicyError
@@ -25,6 +27,8 @@ from models.policy.serving import Serving, authorized
 KEY_VARIABLE = "FLYWHEEL_SERVER_KEY"
 """Of the environment."""
 MOST_BYTES = 10_000
+ANSWER_S = 10.0
+"""In which who asks is answered, be it that the server is still starting."""
 
 
 class Keeper:
@@ -35,24 +39,54 @@ class Keeper:
         self._root, self._command, self._host = root.resolve(), command, host
         self._serving: Serving | None = None
         self._folder: Path | None = None
-        self._lock = Lock()
+        self._start: Future[Serving] = Future()
+        """Of the server of that folder."""
+        self._lock, self._turn = Lock(), Lock()
 
-    def serve(self, folder: Path) -> None:
-        """Have a folder's policy served, as soon as it is. Raises PolicyError."""
+    def serve(self, folder: Path) -> bool:
+        """Have a folder's policy served; says whether it is by now. Raises PolicyError, once for each start."""
         with self._lock:
             if not (folder.is_dir() and folder.resolve().is_relative_to(self._root)):
                 raise PolicyError(f"there is no checkpoint {folder} in {self._root}, as this machine sees it")
-            if self._serving and self._folder == folder and self._serving.is_alive:
-                return
-            self.stop()
-            self._serving = Serving(folder, self._command, [], host=self._host, port=self.port, key=self.key)
-            self._folder = folder
+            if self._folder != folder or self._has_died():
+                self._folder, self._start = folder, self._begin(folder)
+            start = self._start
+        try:
+            start.result(ANSWER_S)
+        except NotYet:
+            return False
+        except PolicyError:
+            with self._lock:
+                if self._start is start:
+                    self._folder = None  # who asks again has it tried again
+            raise
+        return True
 
     def stop(self) -> None:
         """End the server."""
         if self._serving:
             self._serving.stop()
             self._serving = None
+
+    def _has_died(self) -> bool:
+        """Whether the server that was started is there no more; one that never was is told by its start."""
+        return self._start.done() and not self._start.exception() and not self._start.result().is_alive
+
+    def _begin(self, folder: Path) -> "Future[Serving]":
+        """Start a server in the place of the one before, beside whoever asks."""
+        begun: Future[Serving] = Future()
+
+        def start() -> None:
+            try:
+                with self._turn:
+                    self.stop()
+                    self._serving = Serving(folder, self._command, [], host=self._host, port=self.port, key=self.key)
+                    begun.set_result(self._serving)
+            except BaseException as error:
+                begun.set_exception(error)
+
+        Thread(target=start, daemon=True).start()
+        return begun
 
 
 def handler_of(keeper: Keeper) -> type[BaseHTTPRequestHandler]:
@@ -69,9 +103,11 @@ def handler_of(keeper: Keeper) -> type[BaseHTTPRequestHandler]:
             try:
                 length = int(self.headers.get("Content-Length", 0))
                 asked = json.loads(self.rfile.read(max(0, min(length, MOST_BYTES))))
-                keeper.serve(Path(asked["folder"]))
+                is_served = keeper.serve(Path(asked["folder"]))
             except (ValueError, KeyError, TypeError) as error:  # a PolicyError is the first
                 return self._reply(HTTPStatus.CONFLICT, {"error": str(error)})
+            if not is_served:
+                return self._reply(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the server is starting"})
             self._reply(HTTPStatus.OK, {"port": keeper.port})
 
         def _reply(self, status: HTTPStatus, body: Mapping[str, Any]) -> None:

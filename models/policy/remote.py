@@ -7,7 +7,12 @@ from models.policy.codec import Codec
 from models.policy.find import PolicyError
 from models.policy.protocol import Completion, Request
 
-VLLM_DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+VLLM_DEFAULTS = {
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork has no CUDA where torch was asked for its GPUs before
+}
 """Of its environment, unless that says otherwise; room for keys and values on a CPU is in GiB."""
 VLLM_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """That it makes room for."""

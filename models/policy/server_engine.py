@@ -155,20 +155,21 @@ class ServerEngine:
 
     async def _ask(self, method: str, path: str, body: object) -> Any:
         """What the server answers in the end."""
-        wait_s, deadline = FIRST_WAIT_S, time.monotonic() + self._patience_s
+        wait_s, deadline = FIRST_WAIT_S, 0.0
         while True:
             try:
                 answer = await self._client.request(method, path, json=body)
                 if answer.is_success:
                     return answer.json()
-                told = f"{answer.status_code} {answer.text[:SHOWN_CHARS]}"
+                told, failed_at = f"{answer.status_code} {answer.text[:SHOWN_CHARS]}", time.monotonic()
                 if answer.status_code < 500 and answer.status_code not in BUSY:
                     raise PolicyError(f"the server at {self._client.base_url} refuses a request: {told}")
             except (httpx.HTTPError, ValueError) as error:
                 if isinstance(error, PolicyError):
                     raise
-                told = f"{type(error).__name__} {error}"
+                told, failed_at = f"{type(error).__name__} {error}", time.monotonic()
                 await asyncio.to_thread(self._revive)
+            deadline = deadline or failed_at + self._patience_s
             if time.monotonic() > deadline:
                 raise PolicyError(
                     f"the server at {self._client.base_url} did not answer for {self._patience_s:.0f} s: {told}"

@@ -27,6 +27,8 @@ LOCALHOST = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
 START_TIMEOUT_S = 600.0
 LOOK_S = 0.2
+LEAVE_S = 10.0
+"""In which what a server started is to be gone with it, and with it the memory of GPUs."""
 MOST_RESTARTS = 3
 TAIL_CHARS = 600
 
@@ -171,9 +173,11 @@ def keep(command: Sequence[str]) -> int:
         os.killpg(child.pid, signal.SIGKILL)
 
     Thread(target=end, daemon=True).start()
-    status = child.wait()
+    status, deadline = child.wait(), time.monotonic() + LEAVE_S
     with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)  # workers that outlived it
+        while time.monotonic() < deadline:
+            os.killpg(child.pid, signal.SIGKILL)  # workers that outlived it
+            time.sleep(LOOK_S)
     return status
 
 

@@ -23,7 +23,7 @@ class PolicySettings:
         "the address of a keeper on another machine, as http://gpu1:8001.",
     ] = "vllm serve"
     timeout_s: Annotated[float, "server: longest wait for one answer, in seconds."] = 600.0
-    patience_s: Annotated[float, "server: how long a request is tried again where none comes, in seconds."] = 600.0
+    patience_s: Annotated[float, "server: how long a request that failed is tried again, in seconds."] = 600.0
     chat: Annotated[
         Chat,
         "How a model is asked: auto, by its chat template where it has one; plain, as bare text; thinking or direct, "

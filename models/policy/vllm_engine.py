@@ -40,6 +40,7 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         from vllm import EngineArgs, LLMEngine
         from vllm.lora.request import LoRARequest
+        from vllm.usage.usage_lib import UsageContext
 
         adapter = find_adapter(folder)
         self._adapter = LoRARequest(folder.name, 1, str(folder)) if adapter else None
@@ -62,7 +63,7 @@ class VllmEngine:
             disable_log_stats=True,
         )
         try:
-            self._engine: Any = LLMEngine.from_engine_args(arguments)
+            self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.LLM_CLASS)  # whose batches are large
             if self._adapter:
                 self._engine.add_lora(self._adapter)
         except (ValueError, RuntimeError) as error:  # pydantic's are the former

@@ -9,10 +9,14 @@ WITH decided AS (
     WHERE line = $line AND round <= $round
     GROUP BY trajectory_id
 ),
+reserved AS (
+    SELECT DISTINCT problem_id FROM problems WHERE split <> 'train'
+),
 chosen AS (
     SELECT trajectory_id, problem_id, text, text_digest, token_ids, round, behaviours, checkpoint_id
     FROM trajectories
     SEMI JOIN (FROM decided WHERE kept) USING (trajectory_id)
+    ANTI JOIN reserved USING (problem_id)  -- whatever a rule of people's own keeps
 ),
 written AS (
     SELECT problem_id, text_digest, max(round) AS last_round

@@ -70,7 +70,7 @@ def test_the_flywheel_beside_vllm_is_configured_as_the_models_take_it() -> None:
     environment = services()["flywheel-gpu"]["environment"]
     config = load_config(environ={key: str(value) for key, value in environment.items()})
     assert config.policy.is_joined and config.serve.url == "http://prefect:4200/api"
-    assert config.problems.kind == "hub"
+    assert config.problems.kind == "hub" and config.problems.prompt.endswith("within \\boxed{{}}.")
 
 
 @contextmanager

@@ -229,6 +229,14 @@ def test_a_rule_may_keep_what_is_not_right(fill: Fill, lake: Lake, warehouse: Wa
     assert training_set(warehouse, line="main", round=0)["trajectory_id"].to_list() == ["a"]
 
 
+def test_no_rule_lets_a_reserved_problem_train(fill: Fill, lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    fill({"p": ""}, a={"round": 0}, b={"round": 0, "problem_id": "q"})
+    lake.publish("problems", "q", [sample("problems", problem_id="q", split="benchmark", prompt="q>")])
+    decisions = decide(warehouse, line="main", run_id="r", round=0, settings=FilterSettings())
+    lake.publish("selections", "0", [dataclasses.replace(decision, kept=True) for decision in decisions])
+    assert training_set(warehouse, line="main", round=0)["trajectory_id"].to_list() == ["a"]
+
+
 def test_what_is_no_longer_kept_no_longer_trains(fill: Fill, lake: Lake, warehouse: Warehouse) -> None:
     settings = FilterSettings(max_per_problem=1)
     for number, name in enumerate("abc"):

@@ -1,6 +1,6 @@
 -- What did the filter drop, and why?
--- Of each round's attempts, as it stands now: later rounds may have decided otherwise. Everything but `wrong` is right
--- and still does not train.
+-- Of each round's attempts, as it stands now: later rounds may have decided otherwise. What is neither
+-- `kept` nor `wrong` is right and still does not train.
 SELECT
     trajectories.round,
     decided.reason,

@@ -79,6 +79,12 @@ def test_in_a_tree_each_step_has_its_own_credit() -> None:
     assert learnt([right, wrong]) == {"a": (0.5, 0.5, 0.5), "b": (-0.5, -0.5)}
 
 
+def test_attempts_of_one_outcome_teach_nothing_whatever_their_lengths() -> None:
+    long, short = [4] * 9, [3, 1]
+    for solved in (True, False):
+        assert not learnt([attempt("a", "one", long, solved), attempt("b", "one", short, solved)], overlong_tokens=4)
+
+
 def test_an_answer_nearly_as_long_as_may_be_is_worth_less() -> None:
     short, long = attempt("a", "one", [3, 1], True), attempt("b", "one", [4] * 9, True)
     wrong = attempt("c", "one", [5, 1], False)

@@ -86,7 +86,7 @@ def test_alike_attempts_are_worth_nothing() -> None:
 
 
 def test_answers_near_the_limit_are_punished_softly() -> None:
-    assert [overlong_penalty(n, longest=20, margin=4) for n in (3, 16, 18, 20)] == [0.0, 0.0, -0.5, -1.0]
+    assert [overlong_penalty(n, longest=20, margin=4) for n in (3, 16, 18, 20)] == [0.0, 0.0, -0.25, -0.5]
     assert overlong_penalty(20, longest=20, margin=0) == 0.0
 
 

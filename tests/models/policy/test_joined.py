@@ -18,6 +18,7 @@ from models.learning.finetune import build_from_scratch
 from models.learning.settings import InitializationSettings
 from models.policy.find import PolicyError
 from models.policy.joined import Joined
+from models.policy.keeper import Keeper
 from models.policy.load import open_engine
 from models.policy.protocol import Completion, Engine, Request
 from models.policy.serving import authorized, free_port
@@ -148,6 +149,29 @@ def test_what_it_will_not_do_is_told_and_the_key_is_not(keep: Keep, small: str, 
         Joined(broken, folder, key=KEY, patience_s=1)
     with pytest.raises(PolicyError, match="did not answer for 0 s: ConnectError"):
         Joined(f"http://127.0.0.1:{free_port()}", folder, key=KEY, patience_s=0.1)
+
+
+def test_who_asks_while_a_server_starts_is_told_so_and_a_start_that_failed_is_told_once(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.policy.keeper.ANSWER_S", 0.05)
+    late, folder = tmp_path / "late.py", checkpoint(tmp_path, "first")
+    late.write_text("import sys, time; time.sleep(1); sys.exit('out of order')")
+    keeper = Keeper(tmp_path, f"{sys.executable} {late}", host="127.0.0.1", port=free_port(), key=KEY)
+
+    def is_told() -> bool:
+        try:
+            return keeper.serve(folder)
+        except PolicyError as error:
+            return "out of order" in str(error)
+
+    assert not keeper.serve(folder), "it starts"
+    wait(is_told, "the failure")
+    assert not keeper.serve(folder), "it is tried again"
+    wait(is_told, "the second failure")
+    late.write_text(SMALL)
+    wait(lambda: keeper.serve(folder), "the server")
+    keeper.stop()
 
 
 def test_a_keeper_wants_a_key(tmp_path: Path) -> None:
