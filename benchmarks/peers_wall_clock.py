@@ -3,8 +3,8 @@
 All begin with one initial policy, made here, and have `--seconds` of the whole machine each, one after
 another, from the start of their process to its end; imports, servers and gates are in it. Countdown of 3 and
 of 4 numbers, judged by greedy answers to 1,000 problems that nobody trains on. The flywheel's
-policy is its champion of then. Everybody's settings are chosen on other problems; `--tune` repeats
-that for the peers among the contestants. `--contestants flywheel flywheel_dpo flywheel_grpo`
+policy is its champion of then. `--tune` chooses the settings of the peers among the contestants on
+other problems; GRPOTrainer's were not chosen in this way yet. `--contestants flywheel flywheel_dpo flywheel_grpo`
 compares objectives of ours. All takes two hours and a half; with `--kept FOLDER` it may be broken
 off, and goes on with the same words.
 

@@ -44,7 +44,7 @@ class Keeper:
         self._lock, self._turn = Lock(), Lock()
 
     def serve(self, folder: Path) -> bool:
-        """Have a folder's policy served; says whether it is by now. Raises PolicyError, once for each start."""
+        """Have a folder's policy served; says whether it is by now. Raises PolicyError or OSError, once a start."""
         with self._lock:
             if not (folder.is_dir() and folder.resolve().is_relative_to(self._root)):
                 raise PolicyError(f"there is no checkpoint {folder} in {self._root}, as this machine sees it")
@@ -55,7 +55,7 @@ class Keeper:
             start.result(ANSWER_S)
         except NotYet:
             return False
-        except PolicyError:
+        except Exception:
             with self._lock:
                 if self._start is start:
                     self._folder = None  # who asks again has it tried again
@@ -104,7 +104,7 @@ def handler_of(keeper: Keeper) -> type[BaseHTTPRequestHandler]:
                 length = int(self.headers.get("Content-Length", 0))
                 asked = json.loads(self.rfile.read(max(0, min(length, MOST_BYTES))))
                 is_served = keeper.serve(Path(asked["folder"]))
-            except (ValueError, KeyError, TypeError) as error:  # a PolicyError is the first
+            except (ValueError, KeyError, TypeError, OSError) as error:  # a PolicyError is the first
                 return self._reply(HTTPStatus.CONFLICT, {"error": str(error)})
             if not is_served:
                 return self._reply(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "the server is starting"})
