@@ -69,8 +69,8 @@ SCRATCH_DEFAULTS = (
 )
 """What the flywheel does with the small policy that it makes itself, now that it is given one."""
 
-ROUNDS: dict[str, Any] = {"curriculum.problems": 3300, "gate.alpha": 0.2}
-"""A sixth shorter than the default's, as the fourth is to end in time; it is a few points better than the third."""
+ROUNDS: dict[str, Any] = {"curriculum.problems": 5500, "gate.alpha": 0.2, "evaluation.pass_problems": 0}
+"""Of three numbers three rounds end in time, which came to more than four of 3,700 on other problems."""
 CHOSEN: dict[str, dict[str, Any]] = {
     "flywheel": ROUNDS,
     "flywheel_dpo": ROUNDS | {"learning.objective": "dpo", "learning.warm_up_rounds": 2},

@@ -3,9 +3,9 @@
 `FLYWHEEL_DATA` names the folder with gsm8k_train.jsonl, gsm8k_test.jsonl and math500_test.json, columns question and
 answer. `gold_right_…` is the share of their own solutions (MATH-500's in a box) that the verifier calls right, and
 `gold_wrong_…` of those of the next problem, which may have the same answer. The wheel's policy is made of
-`--demonstrations` solutions of GSM8K's train file, disjoint from what it trains on, and judged on the test file. It is
-far too small for such problems: an accuracy of about nothing, and a gate or a preflight that says so, is what is to be
-seen (`refused_for_a_reason` is 1 then).
+`--demonstrations` solutions of GSM8K's train file, searches the others of that file for a round, and is judged on the
+test file. It is far too small for such problems: an accuracy of a few in a hundred is to be seen, and a gate that
+decides on it (`went_round` is 1 then). Takes about ten minutes on two cores.
 """
 
 import argparse
@@ -21,11 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result import conclude
 from models.reward.verifier import judge
+from storage.history import last_run
+from storage.home import Home
 from storage.problems import open_source
 from storage.records import Problem
+from storage.registry import Registry
 from storage.sources.file import FileProblems
 from storage.sources.rows import read_rows
 from storage.sources.source import Splits
+from storage.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
@@ -33,8 +37,7 @@ FILES = {
     "math500": ("math500_test.json", r"Therefore it is \boxed{{{}}}."),
 }
 """A file, and what a policy would write of its answers."""
-GOALS = {"gold_right_gsm8k": 0.999, "gold_right_math500": 0.97, "refused_for_a_reason": 1.0}
-REASONS = ("preflight:", "refused: ")
+GOALS = {"gold_right_gsm8k": 0.999, "gold_right_math500": 0.97, "went_round": 1.0}
 
 
 def load(path: Path, wording: str) -> list[tuple[Problem, str]]:
@@ -76,25 +79,24 @@ def turn(data: Path, folder: Path, demonstrations: int) -> dict[str, float]:
         "splits.development": 50,
         "initialization.file": "demonstrations.jsonl",
         "initialization.batch_tokens": 4096,
+        "initialization.epochs": 4,
         "scratch.context": 1024,
         "policy.max_new_tokens": 640,
-        "curriculum.problems": 200,
-        "search.samples": 4,
-        "search.enough": 1,
+        "curriculum.problems": 400,
+        "search.samples": 8,
         "evaluation.pass_problems": 50,
         "run.rounds": 1,
     }
+    home = folder / "home"
     done = subprocess.run(
         [sys.executable, "-c", "from flows.cli import main; main()", "run"]
         + [f"--set={key}={value}" for key, value in sets.items()],
         cwd=folder,
-        env=os.environ | {"FLYWHEEL_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
+        env=os.environ | {"FLYWHEEL_HOME": str(home), "PYTHONPATH": str(ROOT)},
     )
-    said = f"{done.stdout}\n{done.stderr}"
-    print(said.strip())
-    return {"refused_for_a_reason": float(any(reason in said for reason in REASONS)), "exit_status": done.returncode}
+    last = last_run(Warehouse(Home.open(home))) if home.is_dir() else None
+    decided = Registry(Home.open(home)).promotions(last.line) if last else []
+    return {"went_round": float(not done.returncode and any(row.round == 1 for row in decided))}
 
 
 def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -105,7 +107,7 @@ def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
 def main() -> None:
     """Load, verify, turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demonstrations", type=int, default=1500)
+    parser.add_argument("--demonstrations", type=int, default=5000)
     parser.add_argument("--without-wheel", action="store_true", help="Load and verify alone.")
     arguments = parser.parse_args()
     data = Path(os.environ.get("FLYWHEEL_DATA", ""))

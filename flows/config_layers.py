@@ -19,8 +19,15 @@ PREFIX = "FLYWHEEL_"
 SEPARATOR = "__"
 SERVED_VARIABLE = "FLYWHEEL_SERVE"
 """JSON of the --config and --set that `flywheel serve` was given, for the flow runs it starts."""
-NO_SETTINGS = (HOME_VARIABLE, SERVED_VARIABLE, OWN_SERVER_VARIABLE, "FLYWHEEL_REQUIRE", "FLYWHEEL_SERVER_KEY")
-"""Variables that say something else: where the home is, and what the tests insist on."""
+NO_SETTINGS = (
+    HOME_VARIABLE,
+    SERVED_VARIABLE,
+    OWN_SERVER_VARIABLE,
+    "FLYWHEEL_REQUIRE",
+    "FLYWHEEL_SERVER_KEY",
+    "FLYWHEEL_DATA",
+)
+"""Variables that say something else: where the home is, what the tests insist on, where benchmarks find data."""
 SHOWN_CHARS = 60
 BARE_POINT = re.compile(r"[+-]?\.\d+")
 """A number as people write it and TOML does not."""

@@ -132,7 +132,7 @@ def test_a_misspelt_variable_is_an_error_with_a_suggestion(variable: str, fix: s
 
 
 def test_variables_that_are_no_settings_are_left_alone() -> None:
-    assert load_config(None, (), {"FLYWHEEL_HOME": "a", "FLYWHEEL_REQUIRE": "all", "FLY_A": "b"}) == Config()
+    assert load_config(None, (), {"FLYWHEEL_HOME": "a", "FLYWHEEL_DATA": "b", "FLY_A": "c"}) == Config()
 
 
 def test_all_that_is_wrong_is_told_at_once_with_where_it_was_given(folder: Path) -> None:
