@@ -69,8 +69,9 @@ SCRATCH_DEFAULTS = (
 )
 """What the flywheel does with the small policy that it makes itself, now that it is given one."""
 
-ROUNDS: dict[str, Any] = {"curriculum.problems": 5500, "gate.alpha": 0.2, "evaluation.pass_problems": 0}
-"""Of three numbers three rounds end in time, which came to more than four of 3,700 on other problems."""
+ROUNDS: dict[str, Any] = {"gate.alpha": 0.2, "evaluation.pass_problems": 0}
+PROBLEMS = {3: 5500, 4: 3300}
+"""Of a round of ours, by the game's numbers: two or three rounds end in time, which came to more than four shorter."""
 CHOSEN: dict[str, dict[str, Any]] = {
     "flywheel": ROUNDS,
     "flywheel_dpo": ROUNDS | {"learning.objective": "dpo", "learning.warm_up_rounds": 2},
@@ -125,6 +126,11 @@ class Course:
         """What everybody is judged by."""
         game = CountdownProblems(numbers=self.numbers, seed=self.problems_seed)
         return open_source(game, Splits()).reserved()[Split.FINAL]
+
+
+def chosen(who: str, numbers: int) -> dict[str, Any]:
+    """The settings of a contestant in a game."""
+    return CHOSEN[who] | ({} if who in PEERS else {"curriculum.problems": PROBLEMS[numbers]})
 
 
 def run(course: Course, who: str, settings: Mapping[str, Any], seed: int) -> Curve:
@@ -318,7 +324,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--numbers", type=int, nargs="+", default=[3, 4])
+    parser.add_argument("--numbers", type=int, nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--contestants", nargs="+", choices=list(CHOSEN), default=["flywheel", *PEERS])
     parser.add_argument("--tune", action="store_true", help="Choose the peers' settings on other problems, and end.")
     parser.add_argument(
@@ -350,7 +356,7 @@ def main() -> None:
             curves: dict[str, list[Curve]] = {who: [] for who in arguments.contestants}
             for seed in seeds:
                 for who in arguments.contestants:
-                    curves[who].append(run(course, who, CHOSEN[who], seed))
+                    curves[who].append(run(course, who, chosen(who, numbers), seed))
             games[numbers] = curves
             figures |= {f"{name}_of_{numbers}": figure for name, figure in compare(curves).items()}
     if arguments.tune:

@@ -80,7 +80,7 @@ def turn(data: Path, folder: Path, demonstrations: int) -> dict[str, float]:
         "initialization.file": "demonstrations.jsonl",
         "initialization.batch_tokens": 4096,
         "initialization.epochs": 4,
-        "scratch.context": 1024,
+        "scratch.context": 2048,
         "policy.max_new_tokens": 640,
         "curriculum.problems": 400,
         "search.samples": 8,

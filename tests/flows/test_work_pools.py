@@ -106,6 +106,32 @@ def test_a_shard_that_a_worker_died_of_is_given_to_another(pool: Pool, wheel: Wh
     assert wheel.ask("SELECT count(*) AS n FROM trajectories WHERE round = 3") == [{"n": 24 * 64}]
 
 
+def test_the_shard_of_a_worker_that_falls_silent_is_given_to_another_and_published_once(
+    pool: Pool, wheel: Wheel, tmp_path: Path
+) -> None:
+    """As of a machine that is gone for a while: neither the worker nor Prefect says anything."""
+    *_, work = of("prefect")
+    for _ in range(2):
+        pool.start([*work, "--limit", "1"])
+    wheel.command = impatient(tmp_path / "impatient")
+    url = pool.environment["PREFECT_API_URL"]
+    sets = ["run.runner=workers", f"serve.url={url}", "search.samples=64", "run.shard_problems=24"]
+    run = wheel.start("run", "--rounds", "1", "--new-run", *(f"--set={text}" for text in sets))
+    at_work = wait(lambda: searching(pool), "a worker's search")
+    gone = [at_work, at_work.parent()]
+    for process in reversed(gone):
+        process.suspend()
+    out, err = run.communicate(timeout=240)
+    assert run.returncode == 0, f"{out}\n{err}"
+    assert all(process.status() == psutil.STATUS_STOPPED for process in gone)
+    published = wheel.digests()
+    for process in gone:
+        process.resume()
+    at_work.wait(timeout=60)
+    assert wheel.digests() == published
+    assert wheel.count("trajectories WHERE round = 3") == 24 * 64
+
+
 def test_without_the_deployment_it_is_told_how_to_make_it(wheel: Wheel, pool: Pool) -> None:
     subprocess.run(
         [str(PREFECT), "--no-prompt", "deployment", "delete", "search/search"],
@@ -122,8 +148,16 @@ def searching(pool: Pool) -> psutil.Process | None:
     """The process in which a worker runs a search that has begun."""
     body = {"flows": {"name": {"any_": ["search"]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
     began = pool.server.ask("POST", "/flow_runs/filter", body)
-    at_work = psutil.Process(pool.others[-1].pid).children() if began else []
+    _, *workers = pool.others
+    at_work = [child for worker in workers for child in psutil.Process(worker.pid).children()] if began else []
     return at_work[0] if at_work else None
+
+
+def impatient(path: Path) -> Path:
+    """The command, which takes a worker for dead after 20 seconds."""
+    path.write_text(f"#!{sys.executable}\nfrom flows import cli, workers\n\nworkers.SILENCE_S = 20.0\ncli.main()\n")
+    path.chmod(0o700)
+    return path
 
 
 def is_healthy(server: Served) -> bool:
