@@ -5,7 +5,7 @@ answer. `gold_right_…` is the share of their own solutions (MATH-500's in a bo
 `gold_wrong_…` of those of the next problem, which may have the same answer. The wheel's policy is made of
 `--demonstrations` solutions of GSM8K's train file, searches the others of that file for a round, and is judged on the
 test file. It is far too small for such problems: an accuracy of a few in a hundred is to be seen, and a gate that
-decides on it (`went_round` is 1 then). Takes about ten minutes on two cores.
+decides on it (`went_round` is 1 then). Takes about seven minutes on two cores.
 """
 
 import argparse
@@ -74,17 +74,17 @@ def turn(data: Path, folder: Path, demonstrations: int) -> dict[str, float]:
         "problems.kind": "file",
         "problems.path": "train.jsonl",
         "problems.benchmark_path": data / "gsm8k_test.jsonl",
-        "splits.benchmark": 500,
-        "splits.final": 500,
+        "splits.benchmark": 250,
+        "splits.final": 250,
         "splits.development": 50,
         "initialization.file": "demonstrations.jsonl",
         "initialization.batch_tokens": 4096,
-        "initialization.epochs": 4,
+        "initialization.epochs": 2,
         "scratch.context": 2048,
         "policy.max_new_tokens": 640,
-        "curriculum.problems": 400,
-        "search.samples": 8,
-        "evaluation.pass_problems": 50,
+        "curriculum.problems": 200,
+        "search.samples": 4,
+        "evaluation.pass_problems": 25,
         "run.rounds": 1,
     }
     home = folder / "home"
