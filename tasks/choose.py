@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from models.policy.protocol import Completion
 from models.reward.guidance import GUIDES
-from models.reward.math import find_answer
+from models.reward.math import find_answer, vote_of
 from models.reward.outcome import is_whole, judge_completions
 from models.reward.verifier import reads_gold
 from models.search.best_of_n import BestOfN
@@ -83,8 +83,8 @@ def choose(problem: Problem, attempts: Sequence[Completion], thinking: Thinking)
         why = f"the rules of the game accept {len(legal)} of {len(attempts)} attempts"
         chosen = legal[0] if legal else 0
         return Chosen(chosen, judgements[chosen].answer, why if legal else f"{why}; this is the first", bool(legal))
-    answers = [find_answer(attempt.text) if is_whole(attempt) else "" for attempt in attempts]
-    chosen = CHOICES[thinking.choice](answers, thinking.open_guide().values(tries))
-    agreeing = answers.count(answers[chosen]) if answers[chosen] else 0
+    votes = [vote_of(find_answer(attempt.text)) if is_whole(attempt) else "" for attempt in attempts]
+    chosen = CHOICES[thinking.choice](votes, thinking.open_guide().values(tries))
+    agreeing = votes.count(votes[chosen]) if votes[chosen] else 0
     why = f"{thinking.choice}: {agreeing} of {len(attempts)} attempts agree; not verified"
-    return Chosen(chosen, answers[chosen] or find_answer(attempts[chosen].text), why, False)
+    return Chosen(chosen, find_answer(attempts[chosen].text), why, False)

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from models.policy.prompting import encode_prompt
 from models.policy.protocol import Boundary, Completion, Piece, Request
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MOST_PROMPTS = 100_000
 """Prompts that are remembered."""
 
@@ -74,8 +75,8 @@ class Codec:
         num_tokens = len(tokens)
         ends = [*cuts, num_tokens] if not cuts or cuts[-1] < num_tokens else cuts
         num_shown = num_tokens - is_ended
-        texts = [self._decode((*prefix, *tokens[: min(end, num_shown)])) for end in ends]
-        starts = [len(self._decode(prefix)) if prefix else 0, *map(len, texts)]
+        texts = [self._decode_whole((*prefix, *tokens[: min(end, num_shown)])) for end in ends]
+        starts = [len(self._decode_whole(prefix)) if prefix else 0, *map(len, texts)]
         return [
             Piece(text[start:], end - first)
             for text, start, end, first in zip(texts, starts, ends, [0, *ends], strict=False)
@@ -87,6 +88,10 @@ class Codec:
             texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
             self._closers[boundary] = frozenset(i for i, text in enumerate(texts) if boundary[-1] in text)
         return self._closers[boundary]
+
+    def _decode_whole(self, tokens: Sequence[int]) -> str:
+        """Without a last character whose bytes are not all there, which the next step completes."""
+        return self._decode(tokens).rstrip(REPLACEMENT)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))

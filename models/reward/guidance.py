@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from models.policy.protocol import Completion
 from models.reward.countdown import may_hold
-from models.reward.math import find_answer
+from models.reward.math import find_answer, vote_of
 from models.reward.outcome import is_whole, judge_completions
 from models.reward.protocol import Judgement
 from models.reward.text import said
@@ -106,7 +106,7 @@ class Agreement:
 
         Answers that are asked of together vote first, so that their order tells nothing.
         """
-        found = [find_answer(said(answer.text)) if is_whole(answer) else "" for _, answer in asked]
+        found = [vote_of(find_answer(said(answer.text))) if is_whole(answer) else "" for _, answer in asked]
         for (problem, _), vote in zip(asked, found, strict=True):
             if vote:
                 self._votes.setdefault(problem.problem_id, Counter())[vote] += 1

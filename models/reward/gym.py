@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from models.reward import countdown
 from models.reward.isolated import MAX_ANSWER_CHARS, MAX_CHARS, Isolated
 from models.reward.protocol import Judgement
 from models.reward.text import find_boxed, find_tagged
@@ -27,6 +28,8 @@ EVAL_MODULES = (
 """Their scorers evaluate an answer that looks like a list."""
 PARSE_EXPR_MODULES = ("games.countdown", "games.puzzle24")
 """They hold a `parse_expr` of their own; others reach it through sympy."""
+PUZZLE24 = "puzzle24"
+"""Its scorer takes any four numbers for those of the problem: one answer would solve all."""
 BOARD_DATASETS = ("arc_agi", "rearc")
 """Their scorers compare tuples, which JSON has made lists."""
 EXPRESSION = re.compile(r"[\s0-9A-Za-z+\-*/^().,]*")
@@ -113,6 +116,8 @@ def score(data: str, answer: str) -> Judgement:
     problem = json.loads(data)
     dataset = open_dataset(problem["dataset"], json.dumps(problem.get("params", {}), sort_keys=True))
     entry = problem["entry"]
+    if problem["dataset"] == PUZZLE24:
+        return countdown.judge(tuple(entry["metadata"]["numbers"]), 24, answer)
     if problem["dataset"] in BOARD_DATASETS:
         entry["metadata"] = {key: as_tuples(value) for key, value in entry["metadata"].items()}
     solved = float(dataset.score_answer(answer, entry)) == 1.0

@@ -29,6 +29,9 @@ MAX_CHARS = 20_000
 MAX_ANSWER_CHARS = 200
 MEMORY_BYTES = 1 << 30
 TIMEOUT_S = 5.0
+"""Of a core's time, which the kernel counts: what becomes of an answer does not go by how busy a machine is."""
+WALL = 4
+"""A checker that waits, rather than computes, is ended after so many times that."""
 NUM_WORKERS = min(4, num_cores())
 START_S = 120.0
 """How long a worker may take to load what its checker needs."""
@@ -138,7 +141,7 @@ class Worker:
         """The judgement of an item; a worker that gave none is alive no more."""
         try:
             self._pipe.send(item)
-            if self._pipe.poll(timeout_s):
+            if self._pipe.poll(WALL * timeout_s):
                 return self._pipe.recv()  # type: ignore[no-any-return]
         except (EOFError, OSError):
             return explain_death(self.stop())
@@ -186,18 +189,23 @@ def work(
 
 def give_up_rights(memory_bytes: int) -> None:
     """Bound this process's memory, and have it write, start and connect nothing from now on."""
-    limit = address_space() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    bound(resource.RLIMIT_AS, address_space() + memory_bytes, is_for_good=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     sys.addaudithook(refuse_side_effects)
 
 
+def bound(what: int, limit: int, *, is_for_good: bool) -> None:
+    """Limit what this process takes, within what whoever started us allows."""
+    _, most = resource.getrlimit(what)
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(what, (limit, limit if is_for_good else most))
+
+
 def run_bounded(check: Callable[..., Judgement], cpu_seconds: int, item: Item) -> Judgement:
     """Check an item in bounded CPU time, which still counts when no parent is left to watch the clock."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    soft_limit = math.ceil(usage.ru_utime + usage.ru_stime) + cpu_seconds + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft_limit, resource.RLIM_INFINITY))
+    bound(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + cpu_seconds + 1, is_for_good=False)
     try:
         return check(*item)
     except MemoryError:

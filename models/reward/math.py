@@ -19,11 +19,16 @@ from storage.records import Problem
 GOLD_MARK = "####"
 ANSWER_CUE = re.compile(r"answer is\b:?", re.IGNORECASE)
 NUMBER = re.compile(r"(-?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30})(?:\.([0-9]{1,30}))?")
-DECORATION = "$\\ \n"
+DECORATION = "$€£*\\ \n"
+EMPHASIS = "* \t\r"
 TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 WORDS = re.compile(r"[a-z' ,-]+")
-PROSE = re.compile(r"(?<![\\{A-Za-z])[A-Za-z]{4}")
+PROSE = re.compile(r"(?<![\\{A-Za-z])(?!sqrt\b)[A-Za-z]{4}")
 """A word. Read as a formula, it would be a product of letters, and any anagram its equal."""
+FORMULA = re.compile(r"[-+(\\\[0-9.][^$]*[\\^!*]|[^$]*\bsqrt\b")
+"""How a formula begins that a number alone does not say; a unit may stand behind it: `3\\sqrt{2}\\text{ inches}`."""
+UNIT = re.compile(r"(?:\s*\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\s+(?!sqrt)[A-Za-z]{3,})+[\s.]*$")
+"""Words at the end, as a unit is."""
 
 
 class MathVerifier:
@@ -56,7 +61,7 @@ def find_marked(text: str) -> str | None:
         if not cues:
             return None
         after = text[cues[-1].end() :]
-    return after.strip().partition("\n")[0].strip().removesuffix(".")
+    return after.strip().partition("\n")[0].strip(EMPHASIS).removesuffix(".").strip(EMPHASIS)
 
 
 def judge_plainly(gold: str, answer: str) -> Judgement | None:
@@ -80,6 +85,11 @@ def is_same(gold: str, answer: str) -> bool | None:
         return None
     are_integers = "." not in expected + found  # others may be equal when rounded
     return True if expected == found else False if are_integers else None
+
+
+def vote_of(answer: str) -> str:
+    """An answer in one spelling, so that equal ones count together: `$18` and `18.00` both vote for `18`."""
+    return read_number(answer) or read_words(answer)
 
 
 def read_words(text: str) -> str:
@@ -132,8 +142,9 @@ def parse_gold(gold: str) -> list[Any]:
 
 def parse_best(text: str, fallback: str) -> list[Any]:
     """A text as one formula or, where it is prose, as the last formula in it. A list, as verify wants it."""
-    readings = (f"\\boxed{{{text}}}", text)
-    first, second = reversed(readings) if PROSE.search(text) else readings
+    formula = UNIT.sub("", text) if FORMULA.match(text) else text
+    readings = (f"\\boxed{{{formula}}}", text)
+    first, second = reversed(readings) if PROSE.search(formula) else readings
     return parse(first, fallback) or parse(second, fallback)
 
 

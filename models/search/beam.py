@@ -53,9 +53,10 @@ class Beam:
         while not root.is_closed and not (self.enough and num_right >= self.enough):
             beams = beams or [root]
             parents = [beam for beam in beams for _ in range(self._share(beam))]
-            grown, prompt_tokens = yield from self._continue(parents, task, account, max_steps=1)
+            grown, told = yield from self._continue(parents, task, account, max_steps=1)
             if not grown:
                 break
+            prompt_tokens = told
             worths = yield from _judge(grown, task.seed, prompt_tokens)
             beyond = yield from self._roll_out(worths, task, account)
             ended = {node: worth for node, worth in (worths | beyond).items() if node.stop_reason != "step"}

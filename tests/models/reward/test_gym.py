@@ -62,6 +62,16 @@ def test_gold_answers_are_solved(verifier: GymVerifier) -> None:
         assert unsolved == []
 
 
+def test_no_one_answer_makes_24_of_all_numbers(verifier: GymVerifier) -> None:
+    mine, other = (problem("puzzle24", entry) for entry in entries("puzzle24", 2))
+    answers = ["4*6*1*1", other.answer, mine.answer]
+    assert [judgement.solved for judgement in verifier.judge([(mine, answer) for answer in answers])] == [
+        False,
+        False,
+        True,
+    ]
+
+
 def test_another_problems_answer_is_wrong(verifier: GymVerifier) -> None:
     first, second = entries("chain_sum", 2)
     assert verifier.judge([(problem("chain_sum", first), second["answer"])]) == [

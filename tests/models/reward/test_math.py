@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from models.reward.math import MathVerifier, find_answer
+from models.reward.math import MathVerifier, find_answer, vote_of
 from models.reward.protocol import Judgement
 from storage.records import Problem
 
@@ -49,6 +49,8 @@ def reasons(verifier: MathVerifier, pairs: Pairs) -> dict[tuple[str, str], str]:
         ("The answer is: 5 apples.\nAmen", "5 apples"),
         ("the answer is 4. No, the answer is 5.", "5"),
         ("5", "5"),
+        ("**The answer is 18.**", "18"),
+        ("The answer is **18**.", "18"),
         ("\\boxed{5", "\\boxed{5"),
         ("", ""),
     ],
@@ -90,7 +92,33 @@ SOLVED = [
     ("5", "x=5"),
     ("(B)", "The answer is B."),
     ("\\text{Evelyn}", "<answer>evelyn</answer>"),
+    ("3\\sqrt{2}", "\\boxed{3\\sqrt{2}\\text{ inches}}"),
+    ("3\\sqrt{2}\\text{ inches}", "3\\sqrt{2}"),
+    ("12\\pi", "\\boxed{12\\pi \\mbox{ square inches}}"),
+    ("12\\pi", "12\\pi square inches"),
+    ("1000", "\\boxed{1{,}000\\text{ meters}}"),
+    ("\\frac{11}{2}", "\\boxed{5\\frac{1}{2}\\text{ hours}}"),
+    ("1024", "\\boxed{2^{10}\\text{ ways}}"),
+    ("120", "\\boxed{5!\\text{ ways}}"),
+    ("2\\sqrt{3}", "2*sqrt(3)"),
+    ("18", "#### **18**"),
+    ("18", "The answer is **$18**."),
+    ("18", "\\boxed{€18}"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "vote"),
+    [
+        (["$18", "18", "18.00", "**18**"], "18"),
+        (["1,000", "1000"], "1000"),
+        (["\\text{Evelyn}", "evelyn."], "evelyn"),
+        (["x+1"], "x+1"),
+        ([""], ""),
+    ],
+)
+def test_equal_answers_are_one_vote(answers: list[str], vote: str) -> None:
+    assert {vote_of(answer) for answer in answers} == {vote}
 
 
 def test_right_answers_in_their_spellings(verifier: MathVerifier) -> None:
@@ -109,6 +137,10 @@ WRONG = [
     ("5", "\\boxed{4 \\text{ or } 5}"),
     ("5", "[1,2,3,4,5]"),
     ("5", "5 < 6"),
+    ("3", "\\boxed{3\\sqrt{2}\\text{ inches}}"),
+    ("12", "\\boxed{12\\pi\\text{ square inches}}"),
+    ("5", "\\boxed{5!\\text{ ways}}"),
+    ("2", "2*sqrt(3)"),
     ("listen", "silent"),  # equal as products of letters
     ("A", "B"),
     ("5", "٥"),

@@ -47,6 +47,11 @@ def test_a_beam_keeps_the_most_valued_steps_of_all() -> None:
     assert [leaf.value for leaf in found.leaves] == sorted((leaf.value for leaf in found.leaves), reverse=True)
 
 
+def test_attempts_know_their_prompt_also_where_the_budget_ended_the_search() -> None:
+    found, _ = run(Beam(budget=Budget(nodes=24), boundary=";", width=3, expansion=4), lambda text: 0.0)
+    assert {attempt.prompt_tokens for attempt in found.attempts} == {3}
+
+
 def test_diverse_beams_keep_a_subtree_each() -> None:
     found, guide = run(
         Beam(budget=Budget(nodes=16), boundary=";", width=2, expansion=4, is_diverse=True),
