@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.files import OWNER_ONLY_FOLDER, sync, write_once
+from storage.files import OWNER_ONLY_FOLDER, replace, sync, write_once
 from storage.home import Home, megabytes
 from storage.records import TABLES, make_id
 
@@ -93,6 +93,13 @@ class Lake:
         if key.startswith(SEED):
             raise ValueError(f"cannot name a part {key!r}; {SEED!r} begins the parts that hold the schema")
         return self._write(table, key, rows)
+
+    def republish(self, table: str, key: str, rows: Sequence[Any]) -> None:
+        """Writes rows as one part in the place of one that nothing goes by yet, as an unfinished stage left it."""
+        content = to_parquet(table, rows)
+        with self.home.explained_full_disk(f"the part {table}/{key} ({megabytes(len(content))})"):
+            self._make_folder(table)
+            replace(self.path(table, key), content)
 
     def has(self, table: str, key: str) -> bool:
         """Whether this part was published."""

@@ -8,6 +8,8 @@ from storage.warehouse import Warehouse
 
 ALIKE = 0.1
 """Two texts are nearly equal where they differ in less than this share of their characters."""
+COMPARED = 2000
+"""Of their first so many characters: the time goes by the square of their length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,4 +44,4 @@ def pairs(warehouse: Warehouse, where: Where, *, margin: float, max_pairs: int) 
     Columns kind (steps or answers), problem_id, chosen_id and rejected_id (trajectories), prefix, chosen and rejected
     (texts), prefix_tokens, chosen_tokens, rejected_tokens, margin, checkpoint_ids and prompt.
     """
-    return warehouse.named("pairs", **asdict(where), margin=margin, max_pairs=max_pairs, alike=ALIKE)
+    return warehouse.named("pairs", **asdict(where), margin=margin, max_pairs=max_pairs, alike=ALIKE, compared=COMPARED)

@@ -62,9 +62,6 @@ def evaluate(
         ):
             greedy = asking.run(engine, GREEDY, asked_greedily, policy.max_new_tokens, thinking)
             sampled = asking.run(engine, SAMPLING, asked_by_samples, policy.max_new_tokens)
-        turn.lake.publish(
-            "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
-        )
         chance = known_chance(turn.warehouse, turn.line, split) or measure_chance(problems, asked_greedily)
         row = Evaluation(
             evaluation_id=evaluation_id,
@@ -79,6 +76,9 @@ def evaluate(
             brute_force=chance.brute_force,
             seconds=monotonic() - started,
             **measures(greedy, sampled),
+        )
+        turn.lake.publish(
+            "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
         )
         turn.lake.publish("evaluations", evaluation_id, [row])
     evaluation = read(turn, evaluation_id)

@@ -60,9 +60,10 @@ def choose(turn: Turn, source: Source, curriculum: CurriculumSettings, search: S
 
 def draw_new(turn: Turn, source: Source, num: int) -> list[Problem]:
     """New problems from the source, or as many as it has left, which is told."""
-    used = {problem.problem_id for problem in problems_of(turn.warehouse, Split.TRAIN)}
+    ids = {split: {problem.problem_id for problem in problems_of(turn.warehouse, split)} for split in Split}
+    used = ids.pop(Split.TRAIN)
     try:
-        return source.draw_new(num, used)
+        return source.draw_new(num, used.union(*ids.values()))  # of a source that grew others would be reserved now
     except RanDry as dry:
         if not (dry.problems or used):
             raise

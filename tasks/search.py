@@ -75,8 +75,8 @@ def search(turn: Turn, shard: Shard, checkpoint_id: str, policy: PolicySettings,
         for finished in drive(searches, engine, searcher.guide or searcher.verified):
             searcher.record(finished, settings)
             report(searcher.progress())
-    if searcher.steps:
-        turn.lake.publish("steps", key, searcher.steps)
+    if searcher.steps and not is_searched(turn, shard):
+        turn.lake.republish("steps", key, searcher.steps)  # a search that ended here may have been another policy's
     turn.lake.publish("trajectories", key, searcher.trajectories)  # last, for they say that the shard is done
     log(f"{searcher.describe()} in {minutes(monotonic() - started)}")
     return searcher.progress()

@@ -5,6 +5,7 @@
 -- $margin: by how much the shares of right ends below two steps must differ.
 -- $max_pairs: most pairs of a problem, of each kind.
 -- $alike: texts are nearly equal, and no pair, where they differ in less than this share of their characters.
+-- $compared: of their first so many.
 
 WITH RECURSIVE picked AS (
     SELECT trajectory_id FROM picks WHERE selection_id = $selection_id
@@ -107,7 +108,11 @@ prompts AS (
 SELECT pairs.*, prompt
 FROM (FROM siblings UNION ALL FROM answers) AS pairs
 JOIN prompts USING (problem_id)
-WHERE levenshtein(chosen, rejected) >= $alike * greatest(length(chosen), length(rejected))
+WHERE CASE  -- of long texts the beginning tells, for the time goes by the square of their length
+    WHEN abs(length(chosen) - length(rejected)) >= $alike * greatest(length(chosen), length(rejected)) THEN true
+    ELSE levenshtein(left(chosen, $compared), left(rejected, $compared))
+        >= $alike * least($compared, greatest(length(chosen), length(rejected)))
+END
 QUALIFY row_number() OVER (
     PARTITION BY problem_id, kind ORDER BY margin DESC, md5(chosen_id || rejected_id || prefix)
 ) <= $max_pairs

@@ -5,4 +5,6 @@ SELECT count(*) AS n
 FROM rounds
 WHERE line = $line
     AND NOT promoted
-    AND round > coalesce((SELECT max(round) FROM rounds WHERE line = $line AND promoted), -1)
+    AND round > coalesce(  -- a retrain's promotion too, which is of the round before it
+        (SELECT max(round) FROM promotions WHERE line = $line AND verdict IN ('initial', 'promoted')), -1
+    )

@@ -4,6 +4,7 @@
 WITH planned AS (
     SELECT run_id, round, sum(budget) AS planned
     FROM draws
+    SEMI JOIN rounds USING (run_id, round)  -- one that was left, and done by a later run, saved nothing
     WHERE line = $line AND round < $round AND budget > 0
     GROUP BY run_id, round
     ORDER BY round DESC

@@ -43,6 +43,7 @@ def publish(lake: Lake, sample: Any) -> Any:
         ]
         lake.publish("draws", f"r-{round}", draws)
         lake.publish("trajectories", f"r-{round}", attempts)
+        lake.publish("rounds", f"r-{round}", [sample("rounds", **place)])
 
     return publish
 

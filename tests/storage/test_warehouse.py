@@ -379,12 +379,26 @@ def test_sureness_counts_ties_for_half(lake: Lake, warehouse: Warehouse, sample:
     ]
 
 
+def test_a_retrains_promotion_ends_a_row_of_refusals(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
+    for round, promoted in ((0, True), (1, False), (2, False), (3, False)):
+        lake.publish("rounds", f"main-{round}", [sample("rounds", line="main", round=round, promoted=promoted)])
+    lake.publish("promotions", "main-0", [sample("promotions", line="main", round=0, verdict="initial")])
+    assert warehouse.named("refusals_in_a_row", line="main")["n"].item() == 3
+    lake.publish("promotions", "main-1", [sample("promotions", line="main", round=2, verdict="promoted")])
+    assert warehouse.named("refusals_in_a_row", line="main")["n"].item() == 1
+
+
 def test_a_leak_is_found(lake: Lake, warehouse: Warehouse, sample: Any) -> None:
-    problems = [("p", "train", "1 2>3"), ("q", "benchmark", "1 2>3"), ("r", "final", "2 3>5")]
+    problems = [
+        ("p", "train", "1 2>3"),
+        ("q", "benchmark", "1 2>3"),
+        ("r", "final", "2 3>5"),
+        ("r", "benchmark", "2 3>5"),
+    ]
     rows = [sample("problems", problem_id=key, split=split, question=asked) for key, split, asked in problems]
     lake.publish("problems", "all", rows)
     attempt(lake, sample, "r", "+-")
     lake.publish("selections", "s", [sample("selections", trajectory_id="r0", kept=True)])
     assert warehouse.named("questions/leakage").to_dicts() == [
-        {"reserved_twice": 0, "searched": 1, "trained_on": 1, "same_question": 1}
+        {"reserved_twice": 1, "searched": 1, "trained_on": 1, "same_question": 1}
     ]

@@ -4,9 +4,9 @@
 SELECT
     round,
     count(*) AS solved,
-    count(*) - count(DISTINCT (problem_id, text_digest)) AS duplicates,
-    1 - count(DISTINCT (problem_id, text_digest)) / count(*) AS share
+    count(*) - count(DISTINCT (run_id, problem_id, text_digest)) AS duplicates,
+    1 - count(DISTINCT (run_id, problem_id, text_digest)) / count(*) AS share
 FROM trajectories
-WHERE solved
+WHERE solved AND shard >= 0  -- what a training sampled for itself is no search
 GROUP BY round
 ORDER BY round

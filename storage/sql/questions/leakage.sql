@@ -15,7 +15,11 @@ trained AS (
     ) AS chosen USING (trajectory_id)
 )
 SELECT
-    (SELECT count(*) FROM reserved) - (SELECT count(DISTINCT problem_id) FROM reserved) AS reserved_twice,
+    (
+        SELECT count(*) FROM (
+            SELECT problem_id FROM problems WHERE split <> 'train' GROUP BY problem_id HAVING count(DISTINCT split) > 1
+        )
+    ) AS reserved_twice,
     (SELECT count(*) FROM reserved SEMI JOIN trajectories USING (problem_id)) AS searched,
     (SELECT count(*) FROM reserved SEMI JOIN trained USING (problem_id)) AS trained_on,
     (SELECT count(*) FROM problems SEMI JOIN reserved USING (question) WHERE split = 'train') AS same_question

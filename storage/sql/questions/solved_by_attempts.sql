@@ -1,9 +1,10 @@
 -- How many problems would fewer attempts have solved?
 -- Where the last doubling adds little, `search.samples` may be halved; where it adds much, more are worth their tokens.
 WITH by_problem AS (
-    SELECT round, problem_id, count(*) AS n, count_if(solved) AS c
+    SELECT run_id, round, problem_id, count(*) AS n, count_if(solved) AS c
     FROM trajectories
-    GROUP BY round, problem_id
+    WHERE shard >= 0  -- what a training sampled for itself is no search
+    GROUP BY run_id, round, problem_id
 ),
 most AS (
     SELECT round, max(n) AS n FROM by_problem GROUP BY round

@@ -3,7 +3,8 @@
 WITH by_problem AS (
     SELECT round, problem_id, count(*) AS attempts, count_if(solved) AS solved
     FROM trajectories
-    GROUP BY round, problem_id
+    WHERE shard >= 0  -- what a training sampled for itself is no search
+    GROUP BY run_id, round, problem_id
 )
 SELECT
     round,

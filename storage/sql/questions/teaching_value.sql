@@ -4,7 +4,8 @@
 WITH by_problem AS (
     SELECT round, problem_id, avg(solved::INTEGER) AS p
     FROM trajectories
-    GROUP BY round, problem_id
+    WHERE shard >= 0  -- what a training sampled for itself is no search
+    GROUP BY run_id, round, problem_id
 )
 SELECT
     round,

@@ -3,6 +3,7 @@
 WITH searched AS (
     SELECT round, avg((reason = 'truncated')::INTEGER) AS in_search, max(num_tokens) AS longest
     FROM trajectories
+    WHERE shard >= 0  -- what a training sampled for itself is no search
     GROUP BY round
 )
 SELECT round, searched.in_search, searched.longest, history.truncated_share AS on_benchmark
