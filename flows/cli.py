@@ -49,7 +49,15 @@ class Commands(click.Group):
         sys.exit(status)
 
 
-EXPECTED = {"HomeError", "TrainingError", "NoMemoryError", "ServerError", "StoppedError"}
+EXPECTED = {
+    "HomeError",
+    "TrainingError",
+    "NoMemoryError",
+    "ServerError",
+    "StoppedError",
+    "WorkersError",
+    "BrokenExecutor",
+}
 """Errors of other rooms that are told in one line, and kinds of them; by name, for importing them would be slow."""
 name_of = attrgetter("__name__")
 

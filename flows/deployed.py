@@ -6,8 +6,9 @@ their place where another writes. What they came to is on the run's page.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from prefect.states import Cancelled
 from flows.commands import evaluate_checkpoint, roll_back, show_evaluation
 from flows.config import Config, from_json, load_config
 from flows.config_layers import SERVED_VARIABLE
-from flows.flywheel import conclude, spin
+from flows.flywheel import AT_WORK, conclude, spin
 from flows.forms import EvaluateForm, RetrainForm, RollbackForm, TurnForm
 from flows.interrupt import interruptible
 from flows.page import put_on_page
 from flows.retrain import begin_retrain, conclude_retrain, last_objective
 from flows.retrain import retrain as finish_retrain
 from flows.runs import FOREVER, begin_run
+from flows.stages import Nobody, watched_by
 from flows.waiting import Waiting
 from models.orphan import end_with
 from storage import history
@@ -115,14 +117,26 @@ def at_home(*, is_left_out: bool = False) -> Iterator[Home]:
         waiting = Waiting(logger.info)
 
         def look(holder: str) -> None:
-            if is_left_out and unfinished(home):
+            if is_left_out and home.claimed(AT_WORK):
                 raise LeftOutError(f"Left out: the wheel is turned already, by {holder}.")
             waiting(holder)
 
         with home.writer(look):
-            if is_left_out and waiting.holder and unfinished(home):  # it began after that look, and gives way
+            if is_left_out and waiting.holder and home.claimed(AT_WORK):  # it began after that look, and gives way
                 raise LeftOutError("Left out: the wheel was set in motion meanwhile.")
-            yield home
+            with watched_by(Logged(logger.info)):
+                yield home
+
+
+@dataclass(frozen=True)
+class Logged(Nobody):
+    """What people should know goes to the log of the flow run, which Prefect's UI shows."""
+
+    log: Callable[[str], None]
+
+    def say(self, text: str) -> None:
+        """A line."""
+        self.log(text)
 
 
 def settings() -> Config:

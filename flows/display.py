@@ -69,11 +69,14 @@ class Display:
 
     def end(self) -> None:
         """The stage ended: leave a line of it, where it had anything to tell."""
+        line = ""
         with self.lock:
             if self.parts:
-                self.say(f"{self.label:<8} {self.stage:<10} {self.counts()} in {minutes(monotonic() - self.started)}")
+                line = f"{self.label:<8} {self.stage:<10} {self.counts()} in {minutes(monotonic() - self.started)}"
             self.stage = ""
             self.parts = {}
+        if line:
+            self.say(line)  # outside of the lock, for which whoever draws waits with the terminal's in hand
 
     def say(self, text: str) -> None:
         """A line, as it is."""

@@ -33,6 +33,9 @@ from tasks.devices import held
 from tasks.promote import solved
 from tasks.turn import Turn
 
+AT_WORK = "wheel"
+"""The file of the home that says which run is at work, also while it gives way."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -48,7 +51,9 @@ class Claim:
 def spin(home: Home, run: Run) -> Claim:
     """Turn the wheel to the end of a run, through Prefect, with the task runner that its configuration names."""
     runner = choose_runner(from_json(run.config))
-    return flywheel.with_options(task_runner=runner)(home=home.root, run_id=run.run_id)
+    with home.claim(AT_WORK) as say:
+        say(run.run_id)
+        return flywheel.with_options(task_runner=runner)(home=home.root, run_id=run.run_id)
 
 
 def choose_runner(config: Config) -> TaskRunner[Any]:
@@ -68,6 +73,7 @@ def flywheel(home: Path, run_id: str) -> Claim:
     """Do what is left of a run."""
     with interruptible():  # here too, for prefect takes SIGTERM for itself
         claim = finish(home, run_id)
+        watcher().say(conclude(claim))
         put_on_page(Home(home), conclude(claim))
         return claim
 

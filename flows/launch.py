@@ -8,42 +8,49 @@ import httpx
 from prefect.exceptions import CancelledRun, PrefectHTTPStatusError
 
 from flows.display import Display
-from flows.flywheel import conclude, spin
+from flows.flywheel import spin
 from flows.interrupt import STOPPED
-from flows.retrain import conclude_retrain, retrain
+from flows.retrain import retrain
 from flows.runs import FOREVER, count_rounds, disk_need
 from flows.server import Server, ServerError
 from flows.stages import watched_by
 from storage import history
 from storage.home import Home, megabytes
-from storage.records import Run
+from storage.records import Run, State
 from storage.warehouse import Warehouse
 from tasks.progress import StoppedError, heard_by, is_stopping
 from tasks.wording import shorten
 
 ERROR_CHARS = 300
+OF_PREFECT = PrefectHTTPStatusError | httpx.HTTPError
+"""What a failure of its server comes as."""
 
 
 def launch(home: Home, run: Run, server: Server) -> int:
     """Turn it; gives the exit status."""
-    return present(greet(home, run), lambda: "\n".join([conclude(spin(home, run)), what_next()]), server, again="run")
+    return present(home, run, greet(home, run), lambda: spin(home, run), server, again="run", afterwards=what_next())
 
 
 def launch_retrain(home: Home, run: Run, server: Server) -> int:
     """Retrain; gives the exit status."""
     greeting = f"retrain {run.run_id[:6]} of {run.line} after round {run.first_round}. Home: {home.root}"
-    return present(greeting, lambda: conclude_retrain(retrain(home.root, run.run_id)), server, again="retrain")
+    return present(home, run, greeting, lambda: retrain(home.root, run.run_id), server, again="retrain")
 
 
-def present(greeting: str, work: Callable[[], str], server: Server, again: str) -> int:
-    """Show the work as it goes, and what it came to; gives the exit status."""
+def present(
+    home: Home, run: Run, greeting: str, work: Callable[[], object], server: Server, *, again: str, afterwards: str = ""
+) -> int:
+    """Show the work as it goes, which says what it came to; gives the exit status."""
     with Display() as display:
         display.say(greeting)
         try:
             server.wait()
             with watched_by(display), heard_by(display):
-                conclusion = work()
+                work()
         except Exception as error:
+            if isinstance(error, OF_PREFECT) and history.find_run(Warehouse(home), run.run_id).state != State.RUNNING:
+                display.say(f"All is done, but for its page in Prefect's UI: {shorten(str(error), ERROR_CHARS)}")
+                return 0
             if not is_stopping():
                 uncover(error, server, again)
                 raise
@@ -51,7 +58,8 @@ def present(greeting: str, work: Callable[[], str], server: Server, again: str) 
                 display.say(f"While it stopped: {shorten(f'{type(error).__name__}: {error}', ERROR_CHARS)}")
             display.say(f"Stopped. Nothing is lost: `{program()} {again}`, with the same settings, goes on from here.")
             return STOPPED
-        display.say(conclusion)
+        if afterwards:
+            display.say(afterwards)
     return 0
 
 
@@ -61,7 +69,7 @@ def uncover(error: Exception, server: Server, again: str) -> None:
     Raises our own error where the server failed while it took note of that, as on a full disk, which is its disk too,
     and ServerError with the place to look where it failed by itself.
     """
-    if not isinstance(error, PrefectHTTPStatusError | httpx.HTTPError):
+    if not isinstance(error, OF_PREFECT):
         return
     covered = error.__context__
     while covered is not None:

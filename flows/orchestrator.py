@@ -16,6 +16,7 @@ from flows.config_layers import SERVED_VARIABLE
 from flows.server import Server, ServerError, bypass_proxy
 from storage.home import HOME_VARIABLE, Home, HomeBusyError, default_home
 from tasks.child import OWN_SERVER_VARIABLE
+from tasks.progress import tell
 
 SERVED = "served"
 """The file of the home that says where it is served."""
@@ -41,7 +42,7 @@ THREADS = {"GOMP_SPINCOUNT": "3000"}
 def start_prefect(home: Home, url: str = "") -> Server:
     """Make the settings; under them the server at `url`, else the one of `flywheel serve`, else one of our own."""
     settle(home)
-    server = Server(api=url) if url else find_served(home) or Server.start(home.logs / "prefect.log")
+    server = Server(api=url) if url else find_answering(home) or Server.start(home.logs / "prefect.log")
     os.environ["PREFECT_API_URL"] = server.api
     if server.process:
         os.environ[OWN_SERVER_VARIABLE] = "1"
@@ -75,6 +76,18 @@ def find_served(home: Home) -> Server | None:
     if api := home.claimed(SERVED):
         bypass_proxy()
         return Server(api=api)
+    return None
+
+
+def find_answering(home: Home) -> Server | None:
+    """The same, where it answers; that it does not is told."""
+    server = find_served(home)
+    if server is None or server.answers():
+        return server
+    tell(
+        f"the server of `flywheel serve` does not answer at {server.api} ({home.logs / 'server.log'} may say why): "
+        "this run has one of its own; start `flywheel serve` again to see others there"
+    )
     return None
 
 

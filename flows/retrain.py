@@ -17,7 +17,7 @@ from flows.interrupt import interruptible
 from flows.page import cancelled_when_stopped, put_on_page
 from flows.round import judge, make_candidate, prepared
 from flows.runs import RunError, publish
-from flows.stages import Stages
+from flows.stages import Stages, watcher
 from models.learning.settings import CLONING
 from storage import history
 from storage.home import Home
@@ -31,6 +31,11 @@ SECTIONS = ("run", "policy", "learning", "gate", "evaluation")
 """Whose settings a retrain obeys; the others made what it trains on."""
 OF_ROUNDS = ("learning.fade", "learning.window", "learning.warm_up_rounds")
 """Settings that say what a round trains on; a retrain is told that."""
+IDLE = (
+    *("run.rounds", "run.shard_problems", "run.runner", "run.workers", "run.plateau_after", "run.on_plateau"),
+    *("policy.model", "policy.chat"),
+)
+"""Settings of how rounds go on and search, and of the initial policy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +49,9 @@ class Retrained:
 
 
 def begin_retrain(home: Home, selection: str, sets: list[str], say: Callable[[str], object]) -> Run:
-    """The same retrain where it is unfinished, else a new one, under the last run's settings and these changes.
+    """The same retrain where it is unfinished and no round came since, else a new one.
 
+    It is under the last run's settings and these changes.
     What a person should know of the selection is said. Raises ValueError where there is nothing to retrain, or the
     selection names what may not train.
     """
@@ -56,13 +62,13 @@ def begin_retrain(home: Home, selection: str, sets: list[str], say: Callable[[st
     config, query = amend_learning(from_json(last.config), sets), read_selection(home, selection)
     if is_instead(home, selection):
         say(f"{selection.strip()} is your own here, from {home.queries}, not the one that comes along.")
+    round = history.next_round(warehouse, last.line) - 1
     before = history.last_run(warehouse, Kind.RETRAIN)
     if before and before.state == State.RUNNING:
-        if (before.query, before.config) == (query, to_json(config)):
+        if (before.query, before.config, before.first_round) == (query, to_json(config), round):
             return before
         publish(home, before, State.ABANDONED)
     pick(warehouse, line=last.line, query=query, objective=config.learning.objective)
-    round = history.next_round(warehouse, last.line) - 1
     run = Run(
         run_id=make_id("retrain", last.line, round, history.num_runs(warehouse)),
         kind=Kind.RETRAIN,
@@ -91,6 +97,10 @@ def amend_learning(config: Config, sets: list[str]) -> Config:
             raise ConfigError(
                 f"--set: {given.name} would do nothing in a retrain, which obeys {', '.join(SECTIONS)}. Take it out."
             )
+        if given.name in IDLE:
+            raise ConfigError(
+                f"--set: {given.name} would do nothing in a retrain, which trains the champion. Take it out."
+            )
         if given.name in OF_ROUNDS:
             raise ConfigError(f"--set: {given.name} would do nothing in a retrain, which is told what it trains on.")
     return amend(config, ["learning.warm_up_rounds=0", *sets])
@@ -108,6 +118,7 @@ def retrain(home: Path, run_id: str) -> Retrained:
     """Do what is left of a retrain."""
     with interruptible():  # here too, for prefect takes SIGTERM for itself
         retrained = finish_retrain(home, run_id)
+        watcher().say(conclude_retrain(retrained))
         put_on_page(Home(home), conclude_retrain(retrained))
         return retrained
 

@@ -25,6 +25,12 @@ from tasks.progress import tell
 FOREVER = 0
 SHAPED_BY = ("problems", "splits", "scratch")
 """Sections that, with the model, make a line what it is."""
+MAY_CHANGE = (
+    *("run.rounds", "run.runner", "run.workers", "run.retries", "run.stage_timeout_s", "run.min_free_mb"),
+    *("policy.device", "policy.train_device", "policy.server", "policy.patience_s", "policy.max_rows"),
+    *("learning.forward_tokens", "learning.recompute", "learning.tensorboard"),
+)
+"""Settings that say where and how the work is done, not what it comes to: an unfinished run takes those of now."""
 
 
 class RunError(ValueError):
@@ -110,9 +116,9 @@ def publish(home: Home, run: Run, state: State) -> Run:
 
 
 def relocate(home: Home, run: Run, config: Config) -> Run:
-    """An unfinished run with its files where they are now: written where they were moved."""
+    """An unfinished run with its files where they are now, and done as is wanted now: written where that changed."""
     old = from_json(run.config)
-    moved = config.model_copy(update={"run": old.run, "serve": old.serve})
+    moved = config.model_copy(update={"run": replace(config.run, rounds=old.run.rounds), "serve": old.serve})
     if moved == old:
         return run
     row, lake = replace(run, config=to_json(moved), created_at=now()), Lake(home)
@@ -202,7 +208,7 @@ def check_initialization(last: Run, config: Config) -> None:
 def check_unchanged(run: Run, config: Config, num_rounds: int | None) -> None:
     """Raises RunError where an unfinished run is asked to go on under other settings."""
     old, new = without_folders(from_json(run.config)), without_folders(config)
-    changed = [line for line in differences(old, new) if not line.startswith("run.rounds:")]
+    changed = [line for line in differences(old, new) if line.split(":")[0] not in MAY_CHANGE]
     if num_rounds not in (None, run.num_rounds):
         changed.append(f"rounds: {run.num_rounds or 'for ever'} → {num_rounds or 'for ever'}")
     if changed:

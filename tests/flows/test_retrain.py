@@ -79,6 +79,8 @@ def test_a_retrain_obeys_learning_and_not_what_made_its_trajectories() -> None:
     assert (changed.learning.epochs, changed.learning.start) == (1.5, "initial")
     with pytest.raises(ConfigError, match=r"search.samples would do nothing in a retrain, which obeys run, policy"):
         amend_learning(Config(), ["search.samples=4"])
+    with pytest.raises(ConfigError, match=r"policy.model would do nothing in a retrain, which trains the champion"):
+        amend_learning(Config(), ["policy.model=some/model"])
     with pytest.raises(ConfigError, match="epochs"):
         amend_learning(Config(), ["learning.epochs=-1"])
 

@@ -288,6 +288,18 @@ def test_a_plateau_that_makes_it_search_harder_is_told() -> None:
     ]
 
 
+def test_an_unfinished_run_takes_the_settings_of_now_that_change_no_result(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    begun = begin(home, "run.workers=3", "learning.forward_tokens=512", num_rounds=2)
+    assert from_json(begun.config).run.workers == 3
+    again = begin(home, "run.workers=1", "run.retries=4", "run.rounds=9")
+    config = from_json(again.config)
+    assert (again.run_id, again.num_rounds) == (begun.run_id, 2)
+    assert (config.run.workers, config.run.retries, config.learning.forward_tokens) == (1, 4, 0)
+    with pytest.raises(RunError, match=r"search\.samples: 16 → 8"):
+        begin(home, "search.samples=8")
+
+
 # The preflight's estimate.
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import pytest
 
 from flows.commands import current_turn, last_run
 from flows.config import Config, load_config
-from flows.launch import uncover
+from flows.launch import present, uncover
 from flows.preflight import HopelessError, check, describe
+from flows.runs import publish
 from flows.server import Server, ServerError
 from flows.stages import Stages
 from models.learning.settings import LearningSettings
 from models.learning.trainer import NonFiniteLossError
 from storage.home import DiskFullError, Home
+from storage.records import State
 from tasks.finetune import train
 from tasks.lessons import find_lessons
 from tasks.promote import promote
@@ -201,6 +204,21 @@ def test_a_server_that_fails_by_itself_is_named_with_its_log(tmp_path: Path) -> 
             failed_request(gone)
         except Exception as error:
             uncover(error, gone, again="run")
+
+
+def test_a_run_that_is_done_is_done_also_where_the_server_failed_at_its_end(
+    wheel: Wheel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Answering(Server):
+        def wait(self) -> None: ...
+
+    gone, home = Answering(api="http://127.0.0.1:9/api"), Home(wheel.home)
+    run, _ = last_run(home)
+    assert present(home, run, "It begins.", lambda: failed_request(gone), gone, again="run", afterwards="Next") == 0
+    assert capsys.readouterr().out.startswith("It begins.\nAll is done, but for its page in Prefect's UI: ")
+    unfinished = publish(home, replace(run, run_id="another"), State.RUNNING)
+    with pytest.raises(ServerError, match="Nothing is lost"):
+        present(home, unfinished, "It begins.", lambda: failed_request(gone), gone, again="run")
 
 
 def test_other_errors_are_not_laid_at_its_door() -> None:
