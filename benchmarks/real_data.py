@@ -4,8 +4,8 @@
 answer. `gold_right_…` is the share of their own solutions (MATH-500's in a box) that the verifier calls right, and
 `gold_wrong_…` of those of the next problem, which may have the same answer. The wheel's policy is made of
 `--demonstrations` solutions of GSM8K's train file, searches the others of that file for a round, and is judged on the
-test file. It is far too small for such problems: an accuracy of a few in a hundred is to be seen, and a gate that
-decides on it (`went_round` is 1 then). Takes about seven minutes on two cores.
+test file. It is far too small for such problems, of which search solves a few in a hundred and a greedy answer next to
+none: that a gate decided on it is what is to be seen (`went_round` is 1 then). Takes about seven minutes on two cores.
 """
 
 import argparse
