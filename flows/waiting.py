@@ -1,9 +1,12 @@
-"""Waiting for one's place at the home: told once a writer, ended where the work should stop."""
+"""Waiting for one's place at the home: told once a writer, ended where the work should stop. And for workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.progress import check_stop
+
+SILENCE_S = 120.0
+"""After which a worker at work is taken for dead."""
 
 
 @dataclass

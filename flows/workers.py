@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
+from flows import waiting
 from flows.config import Config, from_json
 from flows.interrupt import interruptible
 from models.orphan import end_with
@@ -38,8 +39,6 @@ from tasks.turn import Turn
 DEPLOYMENT = "search/search"
 LOOK_S = 1.0
 BEAT_S = 5.0
-SILENCE_S = 120.0
-"""After which a worker at work is taken for dead."""
 START_S = 1200.0
 """In which one that took an order is to be at work: a container may have to be fetched."""
 
@@ -197,7 +196,7 @@ def ended(client: SyncPrefectClient, turn: Turn, given: Given) -> State[Any] | N
         with suppress(OSError):  # none yet, or no longer
             last_beat = beat_of(turn.home, given.run_id).stat().st_mtime
         silence = given.silence(state.type, last_beat)
-        if not state.is_scheduled() and silence > (SILENCE_S if state.is_running() else START_S):
+        if not state.is_scheduled() and silence > (waiting.SILENCE_S if state.is_running() else START_S):
             lost: State[Any] = Crashed(message=f"Nothing was heard of its worker for {silence:.0f} s.")
             client.set_flow_run_state(given.run_id, lost, force=True)
             return lost

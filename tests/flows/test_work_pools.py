@@ -155,7 +155,7 @@ def searching(pool: Pool) -> psutil.Process | None:
 
 def impatient(path: Path) -> Path:
     """The command, which takes a worker for dead after 20 seconds."""
-    path.write_text(f"#!{sys.executable}\nfrom flows import cli, workers\n\nworkers.SILENCE_S = 20.0\ncli.main()\n")
+    path.write_text(f"#!{sys.executable}\nfrom flows import cli, waiting\n\nwaiting.SILENCE_S = 20.0\ncli.main()\n")
     path.chmod(0o700)
     return path
 
