@@ -1,4 +1,4 @@
-"""Waiting for one's place at the home: told once a writer, ended where the work should stop. And for workers."""
+"""Waiting for one's place at the home: told once a writer, ended where the work should stop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
