@@ -9,7 +9,7 @@ RUN apt-get update \
 WORKDIR /flywheel
 COPY pyproject.toml constraints.txt ./
 ARG TORCH_INDEX=
-RUN if [ -n "$TORCH_INDEX" ]; then pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" torch; fi
+RUN if [ -n "$TORCH_INDEX" ]; then pip install --no-cache-dir --no-deps -c constraints.txt --index-url "$TORCH_INDEX" torch; fi
 COPY flows flows
 COPY tasks tasks
 COPY models models

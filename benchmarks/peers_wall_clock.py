@@ -4,7 +4,7 @@ All begin with one initial policy, made here, and have `--seconds` of the whole 
 another, from the start of their process to its end; imports, servers and gates are in it. Countdown of 3 and
 of 4 numbers, judged by greedy answers to 1,000 problems that nobody trains on. The flywheel's
 policy is its champion of then. `--tune` chooses the settings of the peers among the contestants on
-other problems; GRPOTrainer's were not chosen in this way yet. `--contestants flywheel flywheel_dpo flywheel_grpo`
+other problems. `--contestants flywheel flywheel_dpo flywheel_grpo`
 compares objectives of ours. All takes two hours and a half; with `--kept FOLDER` it may be broken
 off, and goes on with the same words.
 
@@ -76,13 +76,13 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "flywheel": ROUNDS,
     "flywheel_dpo": ROUNDS | {"learning.objective": "dpo", "learning.warm_up_rounds": 2},
     "flywheel_grpo": ROUNDS | {"learning.objective": "grpo", "learning.warm_up_rounds": 2},
-    "grpo": {"learning_rate": 1e-4, "generations": 8, "problems": 64},
+    "grpo": {"learning_rate": 3e-4, "generations": 8, "problems": 64},
     "sft": {"share": 0.3, "learning_rate": 2e-3, "rows": 32, "samples": 8, "kept": 4},
 }
 GRID: dict[str, list[dict[str, Any]]] = {
     "grpo": [
         CHOSEN["grpo"] | {"learning_rate": rate, "generations": generations, "problems": 512 // generations}
-        for rate, generations in ((3e-5, 8), (1e-4, 8), (3e-4, 8), (1e-4, 4), (1e-4, 16))
+        for rate, generations in ((1e-4, 8), (3e-4, 8), (1e-3, 8), (3e-4, 4), (3e-4, 16))
     ],
     "sft": [
         CHOSEN["sft"] | {"share": share, "learning_rate": rate}

@@ -53,6 +53,8 @@ EXPECTED = {
     "HomeError",
     "TrainingError",
     "NoMemoryError",
+    "EngineError",
+    "ProcessesError",
     "ServerError",
     "StoppedError",
     "WorkersError",
@@ -160,7 +162,10 @@ def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, set
 
         sets = (*sets, *([f"run.rounds={rounds}"] if rounds else []))
         config = load_config(path, sets)
-        num_rounds = FOREVER if forever else config.run.rounds if is_asked("run.rounds", sets) else None
+        asked = config.run.rounds if is_asked("run.rounds", sets) else None
+        if asked and forever:
+            raise ValueError("run.rounds would do nothing beside --forever: leave one out")
+        num_rounds = FOREVER if forever else asked
         home = open_home()
         with home.writer():
             begun = begin_run(home, config, num_rounds=num_rounds, is_new=new_run)
@@ -243,7 +248,7 @@ def serve(path: Path | None, sets: tuple[str, ...]) -> None:
     """Keep a Prefect server with its UI, where schedules turn the wheel and people press Run, until Ctrl-C.
 
     Deployments flywheel, retrain, evaluate and rollback are there to run, each with a form. What is scheduled is said
-    in flywheel.toml, section serve; what is changed in the UI stays so. Other commands in this home show up there too.
+    in flywheel.toml, section serve; what is changed in the UI stays so. Runs and retrains of this home show up there.
 
     \b
     flywheel serve
@@ -263,7 +268,7 @@ def serve(path: Path | None, sets: tuple[str, ...]) -> None:
         from flows.serve import serve as serve_deployments
 
         click.echo(f"UI    {server.ui}/deployments\nAPI   {server.api}\nHome  {home.root}\nCtrl-C ends it.")
-        serve_deployments(home, settings)
+        serve_deployments(home, settings, server)
     click.echo("Stopped. What is scheduled waits for the next `flywheel serve`.")
 
 

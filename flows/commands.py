@@ -2,6 +2,7 @@
 
 import getpass
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,8 @@ def solve_problem(
     from tasks.devices import held
     from tasks.solve import solve
 
-    with held(home, sampling_gpus(config.policy), WARN):
+    alone = home.writer() if config.policy.is_joined else nullcontext()  # a keeper serves one checkpoint at a time
+    with alone, held(home, sampling_gpus(config.policy), WARN):
         engine = open_engine(turn.registry.open(find_checkpoint(turn, "champion")), config.policy)
         limit = config.policy.max_new_tokens
         return asdict(solve(problem, engine, thinking, max_new_tokens=limit, on_step=on_step))

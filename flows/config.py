@@ -165,6 +165,11 @@ IMPOSSIBLE = (
         'sees: set policy.engine to "server", or policy.device to "auto" and CUDA_VISIBLE_DEVICES to what is meant.',
     ),
     Impossible(
+        lambda c: c.search.strategy != "best_of_n" and c.search.guide == "rules" and c.problems.kind in ("file", "hub"),
+        'search.guide is "rules" and problems.kind "{c.problems.kind}", whose problems state no rules that tell '
+        "a right answer: set search.guide to verifier, likelihood or agreement.",
+    ),
+    Impossible(
         lambda c: c.splits.benchmark == 0,
         "splits.benchmark is 0, and without benchmark problems nothing is promoted: reserve some, as 2000.",
     ),

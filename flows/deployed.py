@@ -26,7 +26,7 @@ from flows.interrupt import interruptible
 from flows.page import put_on_page
 from flows.retrain import begin_retrain, conclude_retrain, last_objective
 from flows.retrain import retrain as finish_retrain
-from flows.runs import FOREVER, begin_run
+from flows.runs import FOREVER, as_now, begin_run
 from flows.stages import Nobody, watched_by
 from flows.waiting import Waiting
 from models.orphan import end_with
@@ -54,12 +54,13 @@ def turn(choices: TurnForm = TURN) -> str | PrefectState[Any]:
 
 
 def begin_turn(home: Home, rounds: int) -> Run:
-    """The run that was broken off, under its own settings, where so many rounds finish it; else a new one."""
+    """The run that was broken off, where so many rounds finish it, under its own settings but for those that change
+    no result; else a new one."""
     broken_off = unfinished(home)
     if broken_off and broken_off.num_rounds != FOREVER:
         num_left = broken_off.num_rounds - history.num_rounds_done(Warehouse(home), broken_off.run_id)
         if num_left <= rounds:
-            return begin_run(home, from_json(broken_off.config))
+            return begin_run(home, as_now(from_json(broken_off.config), settings()))
     return begin_run(home, settings(), num_rounds=rounds, is_new=True)
 
 

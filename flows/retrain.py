@@ -19,6 +19,7 @@ from flows.round import judge, make_candidate, prepared
 from flows.runs import RunError, publish
 from flows.stages import Stages, watcher
 from models.learning.settings import CLONING
+from models.search.settings import SearchSettings
 from storage import history
 from storage.home import Home
 from storage.picks import is_instead, pick, read_selection
@@ -103,7 +104,8 @@ def amend_learning(config: Config, sets: list[str]) -> Config:
             )
         if given.name in OF_ROUNDS:
             raise ConfigError(f"--set: {given.name} would do nothing in a retrain, which is told what it trains on.")
-    return amend(config, ["learning.warm_up_rounds=0", *sets])
+    of_trees = config.model_copy(update={"search": SearchSettings(strategy="mcts")})  # as what is picked may be
+    return amend(of_trees, ["learning.warm_up_rounds=0", *sets]).model_copy(update={"search": config.search})
 
 
 def last_objective(home: Home) -> str:

@@ -8,8 +8,10 @@ import json
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from flows.config import Config, differences, from_json, to_json
+from models.policy.adapters import find_adapter
 from storage import history
 from storage.demonstrations import file_demonstrations
 from storage.home import DiskFullError, Home
@@ -44,6 +46,15 @@ def line_of(config: Config) -> str:
     spoken_to = [] if config.policy.chat == "auto" else [config.policy.chat]
     digest = make_id("line", identity, bare.policy.model, *spoken_to)[:6]
     return f"{slug(config.problems.kind)}-{slug(bare.policy.model)}-{digest}"
+
+
+def as_now(config: Config, current: Config) -> Config:
+    """A run's configuration with what may change in it as it is now."""
+    changed: dict[str, Any] = {}
+    for section, key in (name.split(".") for name in MAY_CHANGE):
+        settings = changed.get(section, getattr(config, section))
+        changed[section] = replace(settings, **{key: getattr(getattr(current, section), key)})
+    return config.model_copy(update=changed)
 
 
 def without_folders(config: Config) -> Config:
@@ -149,8 +160,10 @@ def count_rounds(num: int) -> str:
 
 def check_beginning(home: Home, last: Run | None, config: Config) -> None:
     """Raises ValueError where a new run cannot begin so."""
-    if last is not None and Registry(home).latest(last.line) is not None:
+    latest = Registry(home).latest(last.line) if last is not None else None
+    if last is not None and latest is not None:
         check_initialization(last, config)
+        check_adapters(Registry(home).open(latest.champion_id), config)
     else:
         check_inputs(config)
 
@@ -170,6 +183,9 @@ def check_inputs(config: Config) -> None:
                 f"policy.model {config.policy.model!r} is adapters alone, and a line begins with whole weights: merge "
                 "them by PEFT's merge_and_unload, and name the folder that its save_pretrained wrote"
             )
+        from models.policy.load import load_tokenizer  # slower still
+
+        load_tokenizer(folder)
 
 
 def check_line(last: Run, config: Config) -> None:
@@ -202,6 +218,17 @@ def check_initialization(last: Run, config: Config) -> None:
         raise RunError(
             f"this home has its initial policy, and other settings of it ({'; '.join(changed)}) would do nothing. "
             "Give them a home of their own: FLYWHEEL_HOME=DIR; or take the change back."
+        )
+
+
+def check_adapters(champion: Path, config: Config) -> None:
+    """Raises RunError where the champion's adapters cannot learn on as they are asked to, before a round searches."""
+    goes_on = config.learning.keep_adapters and config.learning.start != "initial"
+    adapter = find_adapter(champion) if goes_on else None
+    if adapter and adapter.rank != config.learning.lora_rank:
+        raise RunError(
+            f"the champion is adapters of rank {adapter.rank}, and learning.lora_rank is {config.learning.lora_rank}: "
+            f"set it to {adapter.rank}; or merge them from now on, learning.keep_adapters=false"
         )
 
 

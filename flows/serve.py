@@ -38,7 +38,7 @@ from prefect.states import Cancelled, Crashed
 from flows.deployed import DEPLOYED
 from flows.forms import TurnForm
 from flows.schedule import ServeSettings
-from flows.server import ServerError
+from flows.server import Server, ServerError
 from storage.files import OWNER_ONLY_FILE, replace
 from storage.home import Home
 from storage.records import now
@@ -56,15 +56,20 @@ STRATEGIES = {
 """What becomes of a run that is due while one of the same deployment is at work: left out, or later."""
 GONE = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
 """States that only a process of ours can leave."""
+LOOK_S = 1.0
+"""From one look whether the server is there to the next."""
 MAX_RUNS = 16
 """Flow runs at a time; all but one of them wait for their place."""
 
 
-def serve(home: Home, settings: ServeSettings) -> None:
-    """Register the deployments and run what is due, until Ctrl-C or SIGTERM. What flow runs print goes to a log."""
+def serve(home: Home, settings: ServeSettings, server: Server) -> None:
+    """Register the deployments and run what is due, until Ctrl-C or SIGTERM. What flow runs print goes to a log.
+
+    Raises ServerError where the server ends before.
+    """
     stopped = (TerminationSignal, SystemExit)  # by SIGTERM, before the runner is at work and after
     with printing_to(home.logs / "runs.log"), suppress(*stopped):
-        asyncio.run(_serve(home, settings))
+        asyncio.run(_serve(home, settings, server))
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def printing_to(log: Path) -> Iterator[None]:
         os.close(to)
 
 
-async def _serve(home: Home, settings: ServeSettings) -> None:
+async def _serve(home: Home, settings: ServeSettings, server: Server) -> None:
     runner = Runner(name="flywheel", pause_on_shutdown=False, limit=MAX_RUNS)
     if settings.url:
         await require_ours(home, settings)
@@ -91,7 +96,26 @@ async def _serve(home: Home, settings: ServeSettings) -> None:
     async with get_client() as client:
         await settle_runs(client, list(ids.values()))
         await set_schedule(client, home, ids["flywheel"], settings)
-    await runner.start()
+    serving = asyncio.current_task()
+    assert serving
+    watching = asyncio.create_task(_cancel_when_ended(server, serving))
+    try:
+        await runner.start()
+    except asyncio.CancelledError:
+        if not server.ended:  # but by Ctrl-C
+            raise
+        raise ServerError(
+            f"prefect's server has ended; {server.log} may say why. The same command serves again; what was under way "
+            "goes on with the next run."
+        ) from None
+    finally:
+        watching.cancel()
+
+
+async def _cancel_when_ended(server: Server, serving: "asyncio.Task[None]") -> None:
+    while not server.ended:
+        await asyncio.sleep(LOOK_S)
+    serving.cancel()
 
 
 async def require_ours(home: Home, settings: ServeSettings) -> None:

@@ -76,9 +76,14 @@ class Server:
             check_stop()
             if self.process is None:
                 raise ServerError(f"no Prefect server answers at {self.api}; start it, or leave out serve.url.")
-            if self.process.poll() is not None or monotonic() > deadline:
+            if self.ended or monotonic() > deadline:
                 raise ServerError(f"prefect's server did not start; {self.log} says why. The same command tries again.")
             sleep(0.05)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was started here, and is no more."""
+        return self.process is not None and self.process.poll() is not None
 
     def answers(self) -> bool:
         """Whether it is ready."""

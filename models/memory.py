@@ -2,7 +2,8 @@
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,22 @@ MOST_HALVINGS = 1
 
 class NoMemoryError(RuntimeError):
     """The memory does not hold what is computed at once."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it is the memory that failed, a GPU's or the machine's."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def explained(advice: str) -> Iterator[None]:
+    """NoMemoryError with an advice, where the memory fails what cannot be done in halves."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NoMemoryError(f"out of memory: {advice}") from error
 
 
 class Memory:
@@ -58,7 +75,7 @@ class Memory:
 
     def _make_do(self, error: RuntimeError, tried: int) -> None:
         """Half as much at once, where it is the memory that failed; raises where that does not help."""
-        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+        if not is_out_of_memory(error):
             raise error
         if not self._halvings_left:
             raise NoMemoryError(f"the memory does not hold {tried:,} {self._unit}: {self._advice}") from error

@@ -74,6 +74,7 @@ class Draft:
             with safe_open(path, framework="pt") as kept:
                 said = kept.metadata()
                 if (said["fingerprint"], said["origin"]) != (fingerprint, self.origin):
+                    say(f"the unfinished training in {path} is another, of other lessons or settings: it starts over")
                     return None
                 tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
                 return TrainingState(tensors, json.loads(said["done"]))

@@ -16,22 +16,28 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # as its documentation names it
 
 from models.cores import num_cores
+from models.kept import kept
 from models.learning.examples import Attempt, Pair, Solution
 from models.learning.finetune import UNWATCHED, Lessons, Trained, Watch, finetune
 from models.learning.settings import LearningSettings
 from models.learning.trainer import StepReport, TrainingError, TrainingReport
 from models.memory import NoMemoryError
 from models.orphan import end_with
-from models.policy import serving
 from models.policy.adapters import find_adapter
 from models.policy.load import gpus_of, load_policy, seen_alone
 
-JOB, POLICY, LOG = "job.json", "policy", "log"
+JOB, POLICY, LOG, MEETING, GROUP = "job.json", "policy", "log", "meeting", "group"
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Solution, Pair, Attempt)}
 TAIL_CHARS = 2000
 LOOK_S = 0.5
+KILLED = "one being killed, as the machine does where memory is short"
+
+
+class ProcessesError(RuntimeError):
+    """The processes that train together ended, none of them saying why in words of ours."""
 
 
 def finetune_together(
@@ -47,8 +53,8 @@ def finetune_together(
 ) -> Trained:
     """As `finetune`, by `settings.processes` of them, on so many GPUs or on this CPU; what they write is in `folder`.
 
-    Raises ValueError on nothing to learn from, TrainingError, NoMemoryError, and RuntimeError where they end otherwise.
-    What `watch.on_step` raises ends them. No draft is kept.
+    Raises ValueError on nothing to learn from, TrainingError, NoMemoryError, and ProcessesError where they end
+    otherwise. What `watch.on_step` raises ends them. No draft is kept.
     """
     gpus = gpus_of(device, settings.processes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,9 +88,15 @@ def finetune_together(
 
 def _follow(folder: Path, processes: int, gpus: Sequence[str], on_wait: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """What the processes tell until they have ended."""
-    threads = max(1, num_cores() // processes)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-m", serving.__name__, *launcher, "-m", __name__, str(folder)]
+    folder, died = folder.absolute(), list[str]()
+    for name in (MEETING, GROUP):  # of an attempt before
+        (folder / name).unlink(missing_ok=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    # They meet in files of their owner's, not at a port where anyone might.
+    meeting = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={folder / MEETING}"]
+    command = kept([*launcher, *meeting, "-m", __name__, str(folder)])
+    path = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+    environment = {"OMP_NUM_THREADS": str(max(1, num_cores() // processes))} | os.environ | seen_alone(gpus)
     with (
         (folder / LOG).open("w+") as log,
         subprocess.Popen(
@@ -93,7 +105,8 @@ def _follow(folder: Path, processes: int, gpus: Sequence[str], on_wait: Callable
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={"OMP_NUM_THREADS": str(threads)} | os.environ | seen_alone(gpus),
+            cwd=folder,  # where no package has the name of one of ours
+            env=environment | {"PYTHONPATH": os.pathsep.join(path)},
             start_new_session=True,  # a Ctrl-C is for its parent
         ) as process,
     ):
@@ -105,13 +118,18 @@ def _follow(folder: Path, processes: int, gpus: Sequence[str], on_wait: Callable
                     raise ValueError(told["refused"])
                 if "failed" in told:
                     raise TrainingError(told["failed"])
-                yield told
+                if "died" in told:
+                    died.append(told["died"])
+                else:
+                    yield told
         finally:
             process.stdin.close()
             process.wait()
         if process.returncode:
             log.seek(0)
-            raise RuntimeError(f"the processes that trained together failed: {log.read()[-TAIL_CHARS:].strip()}")
+            last = log.read()[-TAIL_CHARS:].strip()
+            why = KILLED if "SIGKILL" in last else died[0] if died else "none said why"
+            raise ProcessesError(f"the processes that trained together failed, {why}. Their log ends: {last}")
 
 
 def _lines(process: "subprocess.Popen[str]", on_wait: Callable[[], None]) -> Iterator[str]:
@@ -151,8 +169,10 @@ def work(folder: Path) -> None:
     if not job["on_cpu"]:
         torch.cuda.set_device(device)
     kind, is_first = KINDS[job["lesson"]], number == 0
-    dist.init_process_group("gloo" if job["on_cpu"] else "nccl")
     try:
+        num = int(os.environ["WORLD_SIZE"])
+        group = FileStore(str(folder / GROUP), num)
+        dist.init_process_group("gloo" if job["on_cpu"] else "nccl", store=group, rank=number, world_size=num)
         trained = finetune(
             Path(job["parent"]),
             [kind(*lesson) for lesson in job["lessons"]],
@@ -162,14 +182,18 @@ def work(folder: Path) -> None:
             max_new_tokens=job["max_new_tokens"],
             watch=Watch(on_step=tell.step, say=lambda text: tell(say=text)) if is_first else UNWATCHED,
         )
+        if is_first:
+            trained.save(folder / POLICY)
     except (TrainingError, NoMemoryError) as error:
         tell(failed=str(error))  # whichever of them it is: of memory, one alone may be short
         raise
     except ValueError as error:
         tell(refused=str(error))
         raise
+    except Exception as error:
+        tell(died=f"{type(error).__name__}: {error}")
+        raise
     if is_first:
-        trained.save(folder / POLICY)
         tell(num_examples=trained.num_examples, report=asdict(trained.report) | {"steps": []})
     dist.destroy_process_group()
 

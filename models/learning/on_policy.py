@@ -13,8 +13,8 @@ from models.learning.hardware import accelerated, in_precision
 from models.learning.objective import Objective
 from models.learning.scoring import with_old
 from models.learning.settings import LearningSettings
-from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, fingerprint, training
-from models.memory import Memory
+from models.learning.trainer import OnStep, Say, Trainer, TrainingReport, fingerprint, of_steps, training
+from models.memory import Memory, explained
 from models.policy.load import Policy
 from models.policy.protocol import Engine
 from models.policy.transformers_engine import TransformersEngine
@@ -44,13 +44,14 @@ def follow(
     to the same weights. Raises NonFiniteLossError and NoMemoryError.
     """
     engine = TransformersEngine(policy.model, policy.tokenizer, max_rows=max_rows, say=say)
-    reference = copy.deepcopy(policy.model) if settings.kl_weight else None
+    with explained("the policy does not fit twice, as learning.kl_weight wants; set it to 0"):
+        reference = copy.deepcopy(policy.model) if settings.kl_weight else None
     with accelerated(policy.model, settings) as accelerator:
         trainer = Trainer(
             policy.model, accelerator, objective, settings, num_steps=settings.on_policy_steps, num_tokens=0, say=say
         )
         memory = Memory(settings.forward_tokens or settings.batch_tokens, say, settings.when_no_memory)
-        identity = fingerprint(settings, objective, seed)
+        identity = fingerprint(of_steps(settings), objective, seed)
         if draft and (kept := draft.load(identity, say)):
             trainer.restore(kept)
         while len(trainer.done) < settings.on_policy_steps:

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from time import monotonic
 
@@ -27,7 +27,7 @@ from models.learning.ranks import mine, num_ranks, shared, together, whole
 from models.learning.scoring import entropy, target_logits, target_logprobs
 from models.learning.settings import TrainingSettings
 from models.learning.tally import Tally
-from models.memory import Memory
+from models.memory import Memory, explained
 
 PLAIN_SCORES = 2**17
 """Attention scores of a head, of what a core computes at once, up to which it is quicker without fused blocks.
@@ -108,7 +108,7 @@ def train(
     ):
         trainer = Trainer(model_here, accelerator, objective, settings, num_steps=len(plan), num_tokens=total, say=say)
         names = [[example.name for unit in batch for example in unit] for batch in plan]
-        identity = fingerprint(names, objective, settings, seed)
+        identity = fingerprint(names, objective, of_steps(settings), seed)
         if draft and (kept := draft.load(identity, say)):
             trainer.restore(kept)
         for batch in plan[len(trainer.done) :]:
@@ -122,6 +122,11 @@ def fingerprint(*parts: object) -> str:
     """The same for the same training, by a version that reports the same of it."""
     reported = [field.name for field in fields(StepReport)]
     return hashlib.sha256(repr((reported, parts)).encode()).hexdigest()
+
+
+def of_steps(settings: TrainingSettings) -> TrainingSettings:
+    """The settings less those that change how a step is computed and nothing of it."""
+    return replace(settings, forward_tokens=0, recompute=False, tensorboard=False)
 
 
 class Trainer:
@@ -175,7 +180,11 @@ class Trainer:
         rate = self._settings.learning_rate * _rate(len(self.done), self._num_steps, self._settings.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        with explained(
+            "what the optimizer remembers of each weight does not fit; learning.lora_rank trains fewer of them, and "
+            "of several learning.processes each holds a part"
+        ):
+            self.optimizer.step()
         return self._note(loss, norm, rate, started, tally)
 
     def skip(self, since: float) -> StepReport:
@@ -207,7 +216,7 @@ class Trainer:
     def restore(self, state: TrainingState) -> None:
         """Be where that state was taken."""
         torch.set_rng_state(state.tensors["noise"])
-        if self.model.device.type == "cuda":
+        if self.model.device.type == "cuda" and "noise.cuda" in state.tensors:  # else it was begun on a CPU
             torch.cuda.set_rng_state(state.tensors["noise.cuda"], self.model.device)
         for name, weights in self._learning():
             weights.copy_(state.tensors[f"weights.{name}"])

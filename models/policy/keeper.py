@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from http import HTTPStatus
@@ -31,6 +31,15 @@ ANSWER_S = 10.0
 """In which who asks is answered, be it that the server is still starting."""
 
 
+Stamp = tuple[Path, int, int]
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """A checkpoint and its making: one that was made anew has the same name, and may have other weights."""
+    status = folder.stat()
+    return folder, status.st_ino, status.st_mtime_ns
+
+
 class Keeper:
     """`Keeper(Path("/shared/home"), "vllm serve", host="0.0.0.0", port=8000, key=…).serve(folder)`."""
 
@@ -38,7 +47,7 @@ class Keeper:
         self.key, self.port = key, port
         self._root, self._command, self._host = root.resolve(), command, host
         self._serving: Serving | None = None
-        self._folder: Path | None = None
+        self._served: Stamp | None = None
         self._start: Future[Serving] = Future()
         """Of the server of that folder."""
         self._lock, self._turn = Lock(), Lock()
@@ -48,17 +57,17 @@ class Keeper:
         with self._lock:
             if not (folder.is_dir() and folder.resolve().is_relative_to(self._root)):
                 raise PolicyError(f"there is no checkpoint {folder} in {self._root}, as this machine sees it")
-            if self._folder != folder or self._has_died():
-                self._folder, self._start = folder, self._begin(folder)
+            if self._served != (stamp := stamp_of(folder)) or self._has_died():
+                self._served, self._start = stamp, self._begin(folder)
             start = self._start
         try:
             start.result(ANSWER_S)
-        except NotYet:
+        except (NotYet, CancelledError):
             return False
         except Exception:
             with self._lock:
                 if self._start is start:
-                    self._folder = None  # who asks again has it tried again
+                    self._served = None  # who asks again has it tried again
             raise
         return True
 
@@ -79,6 +88,9 @@ class Keeper:
         def start() -> None:
             try:
                 with self._turn:
+                    with self._lock:
+                        if self._start is not begun and begun.cancel():  # another was asked for meanwhile
+                            return
                     self.stop()
                     self._serving = Serving(folder, self._command, [], host=self._host, port=self.port, key=self.key)
                     begun.set_result(self._serving)

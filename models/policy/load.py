@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from models.memory import WARN, Say
+from models.memory import WARN, NoMemoryError, Say, explained, is_out_of_memory
 from models.policy.adapters import DESCRIPTION, WEIGHTS, find_adapter
 from models.policy.allocator import keep_freed_memory
 from models.policy.find import PolicyError, first_line
@@ -32,7 +32,7 @@ logging.disable_progress_bar()  # ours are elsewhere, and a small model needs no
 
 PEFT_PREFIX = "base_model.model."
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder that holds something else."""
 
 
@@ -69,6 +69,8 @@ def load_policy(folder: Path, *, dtype: torch.dtype = torch.float32, device: str
                 output_loading_info=True,  # transformers fills what is missing with noise, and goes on
             )
     except UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise NoMemoryError(f"the memory does not hold the policy in {folder}: {first_line(error)}") from error
         raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
@@ -112,10 +114,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def move(model: PreTrainedModel, device: str) -> PreTrainedModel:
-    """The model on a device."""
+    """The model on a device. Raises NoMemoryError where it has no room for it."""
     if choose_device(device) == "cpu":
         keep_freed_memory()
-    return model.to(torch.device(choose_device(device)))  # type: ignore[arg-type, no-any-return]  # its wrapper hides self
+    with explained(f"{device} has no room for the policy; end what else is in its memory, or choose another device"):
+        return model.to(torch.device(choose_device(device)))  # type: ignore[arg-type, no-any-return]  # its wrapper hides self
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -239,7 +242,7 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         folder,
         settings.server,
         [*(f"--{name}={value}" for name, value in options.items()), *for_cpu],
-        env=seen_alone(sampling_gpus(settings)),
+        env=seen_alone(sampling_gpus(settings)) or {VISIBLE: ""},
     )
 
 

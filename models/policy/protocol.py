@@ -11,6 +11,10 @@ Boundary = str | int
 """Where a step ends: after the token that completes this text, or after so many tokens; "" nowhere."""
 
 
+class EngineError(RuntimeError):
+    """An engine that has ended in the midst of its work; a new one may do."""
+
+
 class Known(NamedTuple):
     """A continuation that was written before, with the log-probability of each token as it was sampled."""
 

@@ -106,7 +106,8 @@ class ServerEngine:
         of_ours = next((each for each in models if each["id"] == self._model), None)
         if of_ours is None:
             raise PolicyError(f"the server at {self._client.base_url} has no model {self._model!r}")
-        context: int | None = of_ours.get("max_model_len")
+        of_base = (each.get("max_model_len") for each in models)  # adapters do not say it, their model does
+        context: int | None = of_ours.get("max_model_len") or next(filter(None, of_base), None)
         return context
 
     async def _answer(self, row: Row) -> None:
@@ -159,20 +160,29 @@ class ServerEngine:
         while True:
             try:
                 answer = await self._client.request(method, path, json=body)
-                if answer.is_success:
-                    return answer.json()
-                told, failed_at = f"{answer.status_code} {answer.text[:SHOWN_CHARS]}", time.monotonic()
-                if answer.status_code < 500 and answer.status_code not in BUSY:
+                told, is_gone = f"{answer.status_code} {answer.text[:SHOWN_CHARS]}", False
+                if answer.is_success and not was_aborted(found := answer.json()):
+                    return found
+                if not answer.is_success and answer.status_code < 500 and answer.status_code not in BUSY:
                     raise PolicyError(f"the server at {self._client.base_url} refuses a request: {told}")
             except (httpx.HTTPError, ValueError) as error:
                 if isinstance(error, PolicyError):
                     raise
-                told, failed_at = f"{type(error).__name__} {error}", time.monotonic()
-                await asyncio.to_thread(self._revive)
+                told, is_gone = f"{type(error).__name__} {error}", True
+            failed_at = time.monotonic()
             deadline = deadline or failed_at + self._patience_s
-            if time.monotonic() > deadline:
+            if failed_at > deadline:
                 raise PolicyError(
                     f"the server at {self._client.base_url} did not answer for {self._patience_s:.0f} s: {told}"
                 )
+            if is_gone:
+                await asyncio.to_thread(self._revive)
+                deadline += time.monotonic() - failed_at  # what it takes to start is no silence
             await asyncio.sleep(wait_s)
             wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
+
+
+def was_aborted(answer: Any) -> bool:
+    """Whether a server ended an answer before its end, as one does that is told to shut down."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return any(choice.get("finish_reason") == "abort" for choice in choices or ())

@@ -5,20 +5,18 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from types import MappingProxyType
 
 import httpx
 
+from models.kept import kept
 from models.policy.adapters import find_adapter
 from models.policy.find import PolicyError
 from models.policy.remote import VLLM_DEFAULTS, lora_slot
@@ -27,8 +25,6 @@ LOCALHOST = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
 START_TIMEOUT_S = 600.0
 LOOK_S = 0.2
-LEAVE_S = 10.0
-"""In which what a server started is to be gone with it, and with it the memory of GPUs."""
 MOST_RESTARTS = 3
 TAIL_CHARS = 600
 
@@ -60,6 +56,7 @@ class Serving:
         self._command = [
             *words[:place],
             *_served(folder),
+            *("--max-model-len", "auto"),  # the model's own, or less where the memory does not hold one such text
             *words[place:],
             *("--host", host, "--port", str(self._port)),
             *("--logprobs-mode", "processed_logprobs", "--enable-prompt-tokens-details"),
@@ -113,7 +110,7 @@ class Serving:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", __name__, *self._command],
+            kept(self._command),
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
@@ -158,28 +155,3 @@ def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server((LOCALHOST, 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-# What follows runs in a process between the two, which sees its parent go whatever ended it.
-
-
-def keep(command: Sequence[str]) -> int:
-    """Run a command until it ends, or whoever holds our standard input does."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-
-    def end() -> None:
-        while os.read(0, 1):  # not by sys.stdin, whose lock would be held when this process ends
-            pass
-        os.killpg(child.pid, signal.SIGKILL)
-
-    Thread(target=end, daemon=True).start()
-    status, deadline = child.wait(), time.monotonic() + LEAVE_S
-    with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(child.pid, signal.SIGKILL)  # workers that outlived it
-            time.sleep(LOOK_S)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(keep(sys.argv[1:]))

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from models.policy.adapters import find_adapter
 from models.policy.codec import Codec
 from models.policy.find import PolicyError, first_line
-from models.policy.protocol import Completion, Request
+from models.policy.protocol import Completion, EngineError, Request
 from models.policy.remote import VLLM_DEFAULTS, Row, finish, lora_slot, receive, spread
 
 CPU_BLOCK = 32
@@ -40,8 +40,14 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         from vllm import EngineArgs, LLMEngine
         from vllm.lora.request import LoRARequest
+        from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
 
+        if on_cpu and not current_platform.is_cpu():
+            raise PolicyError(
+                "policy.device is the CPU, and the vLLM that is installed here runs on GPUs: set policy.device to "
+                "auto, or take its build for CPUs (docs/engines.md)"
+            )
         adapter = find_adapter(folder)
         self._adapter = LoRARequest(folder.name, 1, str(folder)) if adapter else None
         arguments = EngineArgs(
@@ -51,6 +57,7 @@ class VllmEngine:
             max_loras=1,
             dtype=dtype,
             max_num_seqs=max_rows,
+            max_model_len=-1,  # the model's own, or less where the memory does not hold one such text
             tensor_parallel_size=tensor_parallel,
             gpu_memory_utilization=gpu_memory,
             enforce_eager=on_cpu,
@@ -86,10 +93,16 @@ class VllmEngine:
             self._refused.append(row)
 
     def step(self) -> list[tuple[int, Completion]]:
-        """Work until something is finished."""
+        """Work until something is finished. Raises EngineError where vLLM has died."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         done, self._refused = self._refused, []
         while not done and self._rows:
-            for output in self._engine.step():
+            try:
+                outputs = self._engine.step()
+            except EngineDeadError as error:
+                raise EngineError(f"vLLM has ended ({first_line(error)}); what it said itself is above") from error
+            for output in outputs:
                 if output.finished:
                     row = self._rows[output.request_id]
                     self._receive(row, output)

@@ -1,6 +1,6 @@
 -- What a policy gradient learns from: attempts at problems at which some were right and some wrong, with what was found below each of their steps.
 -- $line, $round, $window: of the line's newest rounds up to this one.
--- $longest: tokens that an answer may have; a longer one was cut off and is wrong.
+-- $longest: tokens that an answer may have; a longer one was cut off and is wrong, as is one that fills the model's context.
 -- $selection_id: where it has picks, of those instead.
 
 WITH RECURSIVE picked AS (
@@ -15,7 +15,7 @@ made AS (
     ANTI JOIN reserved USING (problem_id)
     WHERE line = $line
       AND len(token_ids) > 0
-      AND (stop_reason = 'end' OR num_tokens >= $longest)  -- others were cut off by a search's budget, not by the policy
+      AND (stop_reason = 'end' OR num_tokens >= $longest OR (stop_reason = 'length' AND strategy LIKE 'best_of_n%'))  -- others were cut off by a tree's budget, not by the policy
       AND CASE
           WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
           ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round

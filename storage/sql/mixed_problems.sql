@@ -1,6 +1,6 @@
 -- Problems at which some attempts were right and some wrong, which teach the most.
 -- $line, $round, $window: in the line's newest rounds up to this one.
--- $longest: tokens that an answer may have; what is shorter and did not end was cut off by a search's budget.
+-- $longest: tokens that an answer may have; what a tree's is shorter and did not end was cut off by its budget.
 -- $selection_id: where it has picks, among those instead.
 
 WITH picked AS (
@@ -10,7 +10,7 @@ made AS (
     SELECT problem_id, solved
     FROM trajectories
     WHERE line = $line
-      AND (stop_reason = 'end' OR num_tokens >= $longest)
+      AND (stop_reason = 'end' OR num_tokens >= $longest OR (stop_reason = 'length' AND strategy LIKE 'best_of_n%'))
       AND CASE
           WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
           ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round

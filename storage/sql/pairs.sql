@@ -1,6 +1,6 @@
 -- Pairs to learn preferences from: of two steps after the same prefix, the one below which more answers are right; of two answers, the right one.
 -- $line, $round, $window: from the line's newest rounds up to this one.
--- $longest: tokens that an answer may have; a longer one was cut off and is wrong.
+-- $longest: tokens that an answer may have; a longer one was cut off and is wrong, as is one that fills the model's context.
 -- $selection_id: where it has picks, from those instead.
 -- $margin: by how much the shares of right ends below two steps must differ.
 -- $max_pairs: most pairs of a problem, of each kind.
@@ -19,7 +19,7 @@ made AS (
     ANTI JOIN reserved USING (problem_id)
     WHERE line = $line
       AND len(token_ids) > 0
-      AND (stop_reason = 'end' OR num_tokens >= $longest)  -- others were cut off by a search's budget, not by the policy
+      AND (stop_reason = 'end' OR num_tokens >= $longest OR (stop_reason = 'length' AND strategy LIKE 'best_of_n%'))  -- others were cut off by a tree's budget, not by the policy
       AND CASE
           WHEN EXISTS (FROM picked) THEN trajectory_id IN (FROM picked)
           ELSE round BETWEEN greatest(1, $round - $window + 1) AND $round

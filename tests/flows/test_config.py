@@ -10,6 +10,8 @@ from models.search.settings import SearchSettings
 from storage.sources.file import FileProblems
 from storage.sources.gym import GymProblems
 
+FROM_FILE = ["problems.kind=file", "problems.path=a.jsonl"]
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -183,9 +185,13 @@ def test_a_setting_that_would_do_nothing_is_an_error(sets: list[str], idle: str)
 @pytest.mark.parametrize(
     ("sets", "start"),
     [
-        (["problems.kind=file", "problems.path=a.jsonl"], 'problems.kind is "file" and policy.model "scratch"'),
+        (FROM_FILE, 'problems.kind is "file" and policy.model "scratch"'),
         (["policy.max_new_tokens=256"], "policy.max_new_tokens is 256 and scratch.context 256"),
         (["splits.benchmark=0"], "splits.benchmark is 0"),
+        (
+            ["search.strategy=mcts", "search.guide=rules", "policy.model=some/model", *FROM_FILE],
+            'search.guide is "rules" and problems.kind "file"',
+        ),
         (["splits.final=0"], "splits.final is 0, and a run ends with a claim on final problems: reserve some, as"),
     ],
 )
@@ -196,7 +202,7 @@ def test_settings_that_cannot_go_together_are_an_error(sets: list[str], start: s
 
 @pytest.mark.parametrize("fix", ["initialization.file=b.jsonl", "policy.model=some/model"])
 def test_other_problems_need_demonstrations_or_a_pretrained_model(fix: str) -> None:
-    config = load_config(None, ["problems.kind=file", "problems.path=a.jsonl", fix], {})
+    config = load_config(None, [*FROM_FILE, fix], {})
     assert config.problems.kind == "file"
 
 

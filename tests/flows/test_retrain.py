@@ -104,6 +104,10 @@ def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
     warming = amend(Config(), ["learning.objective=dpo", "learning.warm_up_rounds=3"])
     with pytest.raises(ConfigError, match=r"learning\.epochs would do nothing: learning\.objective is"):
         amend_learning(warming, ["learning.epochs=2"])
+    by_steps = amend_learning(before, ["learning.objective=grpo", "learning.credit=steps"])
+    assert (by_steps.learning.credit, by_steps.search) == ("steps", before.search), "what is picked may be trees'"
+    with pytest.raises(ConfigError, match=r"learning\.credit would do nothing: learning\.objective is"):
+        amend_learning(before, ["learning.credit=steps"])
     with pytest.raises(ConfigError, match=r"learning\.window would do nothing in a retrain, which is told"):
         amend_learning(warming, ["learning.window=2"])
 
@@ -120,6 +124,8 @@ def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
         ({"interval_s": 0.5}, "expected 0, or at least 1"),
         ({"interval_s": -1}, "expected 0, or at least 1"),
         ({"rounds": 0}, "rounds is 0"),
+        ({"rounds": 3}, "rounds and paused would do nothing without a cron or interval_s"),
+        ({"paused": True}, "rounds and paused would do nothing"),
         ({"port": 0}, "port is 0"),
         ({"url": "localhost:4200"}, "expected the address of an API"),
     ],

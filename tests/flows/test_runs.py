@@ -14,6 +14,7 @@ from flows.preflight import num_busy, tell_time
 from flows.round import finish
 from flows.runs import FOREVER, RunError, begin_run, disk_need, line_of, publish
 from flows.stages import Nobody, watched_by
+from models.policy.scratch import build_tokenizer
 from models.policy.settings import PolicySettings
 from models.search.settings import SearchSettings
 from storage.history import find_run
@@ -91,6 +92,8 @@ def test_rounds_and_for_ever_exclude_each_other() -> None:
     refused = CliRunner().invoke(cli.flywheel, ["run", "--rounds", "2", "--forever"])
     assert refused.exit_code == 2
     assert "Error: --rounds and --forever exclude each other: leave one out." in refused.output
+    refused = CliRunner().invoke(cli.flywheel, ["run", "--set", "run.rounds=2", "--forever"])
+    assert refused.output == "flywheel: run.rounds would do nothing beside --forever: leave one out\n"
 
 
 # Lines.
@@ -165,6 +168,9 @@ def test_a_model_of_the_same_name_is_the_same_only_where_it_is_a_folder(
     home = make_home(tmp_path)
     for name in ("models/tiny", "elsewhere/tiny"):
         (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text('{"model_type": "llama"}')
+        (tmp_path / name / "model.safetensors").write_text("")
+        build_tokenizer(["0123456789"], context=64).save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     begun = begin_run(home, load_config(None, [*SPLITS, "policy.model=models/tiny"], {}))
     moved = begin_run(home, load_config(None, [*SPLITS, f"policy.model={tmp_path}/elsewhere/tiny"], {}))

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from storage.home import Home
@@ -303,15 +304,16 @@ def test_a_turn_is_left_out_while_the_wheel_turns_and_turns_no_more_than_it_shou
     served.stop()
 
 
-def test_a_run_that_was_broken_off_is_finished_under_its_own_settings(wheel: Wheel) -> None:
+def test_a_run_that_was_broken_off_is_finished_under_its_own_settings_but_how_it_is_computed(wheel: Wheel) -> None:
     turning = wheel.start("run", "--rounds", "1", "--set", "learning.epochs=1.5")
     wheel.wait_for("lake/trajectories/*", len(list((wheel.home / "lake" / "trajectories").glob("*"))) + 1, turning)
     turning.kill()
     turning.communicate()
-    served = serve(wheel)
+    served = serve(wheel, "learning.forward_tokens=4096")
     assert served.finish(served.start("flywheel", rounds=1))["state"]["type"] == "COMPLETED"
     (last,) = wheel.ask("SELECT state, config FROM current_runs ORDER BY started_at DESC LIMIT 1")
-    assert last["state"] == "finished" and json.loads(last["config"])["learning"]["epochs"] == 1.5
+    learning = json.loads(last["config"])["learning"]
+    assert (last["state"], learning["epochs"], learning["forward_tokens"]) == ("finished", 1.5, 4096)
     served.stop()
 
 
@@ -338,6 +340,19 @@ def test_one_home_is_served_once_and_other_commands_join(served: Served) -> None
     last = max(named, key=lambda run: str(run["created"]))
     assert last["state"]["type"] == "CANCELLED" and "goes on from here" in last["state"]["message"]
     served.stop(signal.SIGTERM)
+
+
+def test_a_server_that_dies_ends_who_served_it(wheel: Wheel) -> None:
+    served = serve(wheel)
+    (server,) = [child for child in psutil.Process(served.process.pid).children() if "flows.server" in child.cmdline()]
+    server.kill()
+    out, err = served.process.communicate(timeout=60)
+    assert served.process.returncode == 1 and "Stopped" not in out
+    assert err == (
+        f"flywheel: prefect's server has ended; {wheel.home}/logs/server.log may say why. The same command serves "
+        "again; what was under way goes on with the next run.\n"
+    )
+    serve(wheel).stop()
 
 
 def test_an_occupied_port_is_told(wheel: Wheel) -> None:

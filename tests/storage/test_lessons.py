@@ -139,6 +139,16 @@ def test_nothing_is_learnt_from_attempts_that_are_all_alike(lake: Lake, sample: 
     assert attempts(Warehouse(lake.home), NEWEST).is_empty() and make_pairs(lake).is_empty()
 
 
+def test_an_attempt_that_fills_the_models_context_is_wrong(tree: Lake, sample: Any) -> None:
+    place = {"problem_id": "q", "strategy": "best_of_n(2)"}
+    full = trajectory(sample, "full", [1, 2], False, stop_reason="length", num_tokens=2, **place)
+    right = trajectory(sample, "right", [1, 3], True, **place)
+    tree.publish("problems", "q", [sample("problems", problem_id="q", split="train", prompt="q>")])
+    tree.publish("trajectories", "more", [full, right])
+    assert {"full", "right"} <= set(attempts(Warehouse(tree.home), NEWEST)["trajectory_id"])
+    assert ("right", "full") in [row[:2] for row in sides(make_pairs(tree), "answers")]
+
+
 def test_answers_that_a_budget_cut_off_are_neither_right_nor_wrong(tree: Lake, sample: Any) -> None:
     cut = trajectory(sample, "cut", [1, 2], False, stop_reason="length", num_tokens=2)
     too_long = trajectory(sample, "long", [8] * 9, False, stop_reason="length", num_tokens=9)

@@ -3,8 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from models.learning.cloning import Cloning
+from models.learning.draft import Draft
+from models.learning.trainer import StepReport, train
+from tests.models.learning.test_batches import UNITS, settings
+from tests.models.learning.test_trainer import tiny
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -39,6 +46,37 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert first_of_each == sorted(first_of_each) and 1 < first_of_each[1] < last[0] < last[-1] == len(steps)
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (undisturbed, killed)]
     assert weights[0] == weights[1]
+
+
+def test_how_a_step_is_computed_may_change_meanwhile_and_what_it_learns_may_not(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def steps(**changes: Any) -> list[int]:
+        draft, taken = Draft(folder=tmp_path, every_s=0.0), list[int]()
+
+        def stop(step: StepReport) -> None:
+            taken.append(step.step)
+            if len(taken) == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                tiny(),
+                UNITS,
+                Cloning(),
+                settings(epochs=40.0, **changes),
+                seed=0,
+                on_step=stop,
+                say=said.append,
+                draft=draft,
+            )
+        return taken
+
+    assert steps() == [1, 2, 3]
+    assert steps(forward_tokens=16, recompute=True)[0] > 1 and not said
+    assert steps(learning_rate=1e-4) == [1, 2, 3]
+    (told,) = said
+    assert "is another, of other lessons or settings: it starts over" in told
 
 
 def start(folder: Path) -> "subprocess.Popen[str]":

@@ -5,12 +5,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from models.learning.examples import Attempt, Pair, Solution
 from models.learning.finetune import Lessons, Trained, Watch, build_from_scratch, finetune
-from models.learning.launch import finetune_together
+from models.learning.launch import ProcessesError, finetune_together
 from models.learning.settings import InitializationSettings, LearningSettings
 from models.learning.trainer import NonFiniteLossError, StepReport, TrainingError
 from models.policy.settings import ScratchSettings
@@ -77,7 +78,7 @@ def two(
 def test_two_come_to_what_one_does(parent: Path, tmp_path: Path, lessons: Lessons, settings: LearningSettings) -> None:
     seen: list[StepReport] = []
     alone = one(parent, lessons, settings)
-    shared = two(parent, lessons, settings, tmp_path, Watch(on_step=seen.append))
+    shared = two(parent, lessons, settings, tmp_path / "a höme", Watch(on_step=seen.append))
     assert seen == shared.report.steps
     assert len(seen) > 2 and shared.num_examples == alone.num_examples
     for step, other in zip(shared.report.steps, alone.report.steps, strict=True):
@@ -125,6 +126,19 @@ def test_whoever_watches_may_end_it_and_no_process_is_left(parent: Path, tmp_pat
     while (left := processes_of(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_ends_them_all(parent: Path, tmp_path: Path) -> None:
+    def kill(step: StepReport) -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [])[-3:] == ["-m", "models.learning.launch", str(tmp_path)]:
+                process.kill()
+                return
+
+    with pytest.raises(ProcessesError, match=r"memory is short(.|\n)*SIGKILL"):
+        two(parent, SOLUTIONS, replace(SETTINGS, epochs=500.0), tmp_path, Watch(on_step=kill))
+    assert not processes_of(tmp_path)
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -1,9 +1,10 @@
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from huggingface_hub import constants
@@ -33,8 +34,46 @@ def let_out(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     close_session()  # a new one reads proxies anew
 
 
-def test_a_local_folder_is_found_where_it_is(tmp_path: Path) -> None:
-    assert find_model(str(tmp_path)) == tmp_path
+def test_a_local_folder_is_found_where_it_is_if_it_is_whole(tmp_path: Path) -> None:
+    for name, lacking in (
+        ("pytorch_model.bin", r"config\.json"),
+        ("config.json", "weights as safetensors"),
+        ("model-00001-of-00002.safetensors", ""),
+        ("model.safetensors.index.json", r"model-00002-of-00002\.safetensors"),
+        ("model-00002-of-00002.safetensors", ""),
+    ):
+        weights = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+        (tmp_path / name).write_text(json.dumps({"weight_map": weights}))
+        if lacking:
+            with pytest.raises(PolicyError, match=f"has no {lacking}; policy.model is"):
+                find_model(str(tmp_path))
+        else:
+            assert find_model(str(tmp_path)) == tmp_path
+
+
+def test_a_cached_model_without_its_weights_is_fetched_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models--nobody--nothing"
+    (folder / "snapshots" / "1234").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("1234")
+    (folder / "snapshots" / "1234" / "config.json").write_text("{}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(PolicyError, match="is not on this machine and cannot be fetched"):
+        find_model("nobody/nothing")
+    (folder / "snapshots" / "1234" / "model.safetensors").write_text("")
+    assert find_model("nobody/nothing") == folder / "snapshots" / "1234"
+
+
+@pytest.mark.slow
+def test_a_silent_name_server_is_given_up_within_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_out(monkeypatch, "https://hub.invalid")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: sleep(60))
+    started = monotonic()
+    with pytest.raises(PolicyError, match=r"hub\.invalid .*timed out"):
+        find_model("nobody/nothing")
+    assert monotonic() - started < 10
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "~/nowhere-at-all", "a/b/c"])

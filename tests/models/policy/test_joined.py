@@ -99,6 +99,29 @@ def test_each_checkpoint_is_served_by_a_server_of_its_own(keep: Keep, small: str
     assert processes and not alive, "a server ends with its keeper"
 
 
+def test_a_checkpoint_that_was_made_anew_is_served_anew(keep: Keep, small: str, tmp_path: Path) -> None:
+    url, _ = keep(small)
+    folder = checkpoint(tmp_path, "first")
+    before = served(Joined(url, folder, key=KEY, patience_s=5))
+    (tmp_path / "other").mkdir()
+    folder.rmdir()
+    checkpoint(tmp_path, "first")
+    assert served(Joined(url, folder, key=KEY, patience_s=5))["pid"] != before["pid"]
+
+
+def test_a_start_that_nobody_wants_any_more_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.policy.keeper.ANSWER_S", 0.05)
+    slow, begun = tmp_path / "slow.py", tmp_path / "begun"
+    slow.write_text(f"import sys, time; open({str(begun)!r}, 'a').write(sys.argv[3] + ' '); time.sleep(2)\n" + SMALL)
+    keeper = Keeper(tmp_path, f"{sys.executable} {slow}", host="127.0.0.1", port=free_port(), key=KEY)
+    first, second = checkpoint(tmp_path, "first"), checkpoint(tmp_path, "second")
+    for folder in (first, second, first, second, second):
+        assert not keeper.serve(folder)
+    wait(lambda: keeper.serve(second), "the server")
+    keeper.stop()
+    assert begun.read_text() == "first second "
+
+
 def test_one_that_died_is_started_again_once_for_all_who_ask(keep: Keep, small: str, tmp_path: Path) -> None:
     url, keeper = keep(small)
     joined = Joined(url, checkpoint(tmp_path, "first"), key=KEY, patience_s=5)

@@ -47,7 +47,7 @@ Reply = tuple[int, dict[str, Any]] | None
 class Small:
     """A server on loopback that answers as it is told, each request in turn."""
 
-    def __init__(self, reply: Callable[[int, dict[str, Any]], Reply]) -> None:
+    def __init__(self, reply: Callable[[int, dict[str, Any]], Reply], cards: list[dict[str, Any]]) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         small = self
@@ -56,7 +56,7 @@ class Small:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.answer((200, {"data": [{"id": "policy", "max_model_len": 64}]}))
+                self.answer((200, {"data": cards}))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -95,8 +95,8 @@ def right(tokens: list[int], reason: str = "stop", stop: str | None = None) -> R
 def small() -> Iterator[Callable[[Callable[[int, dict[str, Any]], Reply]], Small]]:
     made = []
 
-    def make(reply: Callable[[int, dict[str, Any]], Reply]) -> Small:
-        made.append(Small(reply))
+    def make(reply: Callable[[int, dict[str, Any]], Reply], cards: list[dict[str, Any]] | None = None) -> Small:
+        made.append(Small(reply, cards or [{"id": "policy", "max_model_len": 64}]))
         return made[-1]
 
     yield make
@@ -116,6 +116,31 @@ def test_a_server_that_is_busy_broken_or_gone_is_asked_again_and_answers_once(sm
     assert {answer.stop_reason for _, answer in answers} == {"end"}
     assert len(server.bodies) == 6 + len(replies)
     assert server.keys == {"Bearer secret-key"}
+    engine.close()
+
+
+def test_an_answer_that_a_server_broke_off_is_asked_for_again(small: Any) -> None:
+    server = small(lambda number, body: right(DIGITS[:1], "abort") if number == 1 else right([*DIGITS, 1]))
+    engine = server.open()
+    engine.add(0, Request(prompt="1 2>3;", max_new_tokens=8))
+    ((_, answer),) = drain(engine)
+    assert (answer.text, answer.stop_reason, len(server.bodies)) == ("12;", "end", 2)
+    engine.close()
+
+
+def test_a_server_that_takes_long_to_start_again_is_asked_then(small: Any) -> None:
+    server = small(lambda number, body: None if number == 1 else right([*DIGITS, 1]))
+    engine = server.open(patience_s=0.2, revive=lambda: time.sleep(0.5))
+    engine.add(0, Request(prompt="1 2>3;", max_new_tokens=8))
+    ((_, answer),) = drain(engine)
+    assert answer.text == "12;"
+    engine.close()
+
+
+def test_the_context_of_adapters_is_their_models(small: Any) -> None:
+    cards = [{"id": "base", "max_model_len": 64}, {"id": "policy"}]
+    engine = small(lambda number, body: right([*DIGITS, 1]), cards).open()
+    assert engine.context == 64
     engine.close()
 
 
@@ -224,8 +249,8 @@ def test_vllm_killed_in_mid_search_is_started_again_and_nothing_is_lost_or_doubl
 def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
     program = (
         "import subprocess, sys, time\n"
-        "keeper = subprocess.Popen([sys.executable, '-m', 'models.policy.serving', 'sleep', '1000'], "
-        "stdin=subprocess.PIPE, start_new_session=True)\n"
+        "from models.kept import kept\n"
+        "keeper = subprocess.Popen(kept(['sleep', '1000']), stdin=subprocess.PIPE, start_new_session=True)\n"
         "print(keeper.pid, flush=True)\n"
         "time.sleep(1000)\n"
     )
