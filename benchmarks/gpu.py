@@ -9,6 +9,7 @@ the same requests. `agreement`: the share of greedy answers of 100 M in float32 
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,13 +184,21 @@ def search_efficiency(open_engine: Callable[[], TransformersEngine], size: Size,
             pass
         return settle(device) - started
 
-    recorder = Recorder(open_engine())
-    search(recorder)  # warm too
+    def fresh() -> TransformersEngine:
+        """An engine that finds as much memory free for its prefixes as the one before."""
+        gc.collect()
+        if device != "cpu":
+            torch.cuda.empty_cache()
+        return open_engine()
 
-    first, num_tokens = replay(open_engine(), recorder.waves)
-    searched = search(open_engine())
-    last, _ = replay(open_engine(), recorder.waves)
-    assert num_tokens == recorder.num_tokens, (num_tokens, recorder.num_tokens)
+    recorder = Recorder(fresh())
+    search(recorder)  # warm too
+    waves, recorded = recorder.waves, recorder.num_tokens
+    del recorder
+    first, num_tokens = replay(fresh(), waves)
+    searched = search(fresh())
+    last, _ = replay(fresh(), waves)
+    assert num_tokens == recorded, (num_tokens, recorded)
     return (first + last) / 2 / searched
 
 

@@ -113,7 +113,8 @@ def open_problems(job: Job) -> Iterator[Problem]:
 
 
 def open_policy(job: Job) -> Policy:
-    """The initial policy."""
+    """The initial policy, on the cores of a quota too, which torch does not see."""
+    torch.set_num_threads(num_cores())
     return Policy(AutoModelForCausalLM.from_pretrained(job.policy), AutoTokenizer.from_pretrained(job.policy))
 
 

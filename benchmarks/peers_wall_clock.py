@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # where precisions would differ
+
 from benchmarks.policies import make_policy
 from benchmarks.result import conclude
 from models.evaluation.metrics import wilson_interval
@@ -57,8 +59,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MAX_NEW_TOKENS = 96
 GRACE_S = 120
 """For a process to end that was asked to."""
-OTHER_PROBLEMS = 1
-"""Seed of the problems that settings are chosen on; 0 is judged."""
+JUDGED, OTHER_PROBLEMS = 0, 1
+"""Seeds of the problems that are judged, and of those that settings are chosen on, less those that both have."""
 SCRATCH_DEFAULTS = (
     "run.workers=2",
     "policy.threads=1",
@@ -124,8 +126,10 @@ class Course:
 
     def held_out(self) -> list[Problem]:
         """What everybody is judged by."""
-        game = CountdownProblems(numbers=self.numbers, seed=self.problems_seed)
-        return open_source(game, Splits()).reserved()[Split.FINAL]
+        games = [CountdownProblems(numbers=self.numbers, seed=seed) for seed in (self.problems_seed, JUDGED)]
+        own, judged = (open_source(game, Splits()).reserved()[Split.FINAL] for game in games)
+        known = {problem.problem_id for problem in judged} if self.problems_seed != JUDGED else set()
+        return [problem for problem in own if problem.problem_id not in known]
 
 
 def chosen(who: str, numbers: int) -> dict[str, Any]:
@@ -328,7 +332,10 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", choices=list(CHOSEN), default=["flywheel", *PEERS])
     parser.add_argument("--tune", action="store_true", help="Choose the peers' settings on other problems, and end.")
     parser.add_argument(
-        "--kept", type=Path, metavar="FOLDER", help="Keep what each contestant came to, and go on from what is kept."
+        "--kept",
+        type=Path,
+        metavar="FOLDER",
+        help="Keep what each contestant came to, and go on from what is kept, whatever code made that.",
     )
     parser.add_argument("--picture", type=Path, default=None, metavar="FILE")
     arguments = parser.parse_args()
@@ -345,7 +352,7 @@ def main() -> None:
                 making.rename(policy)
             course = Course(
                 numbers=numbers,
-                problems_seed=OTHER_PROBLEMS if arguments.tune else 0,
+                problems_seed=OTHER_PROBLEMS if arguments.tune else JUDGED,
                 policy=policy,
                 folder=folder,
                 seconds=arguments.seconds,

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 
 
@@ -26,9 +27,11 @@ def conclude(
 
 
 def describe_machine() -> str:
-    """Processor, cores we may use, Python."""
+    """Processor, GPU where torch is in use and sees one, cores we may use, Python."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{read_processor()}, {cores} cores, Python {platform.python_version()}"
+    torch = sys.modules.get("torch")
+    gpu = f"{torch.cuda.get_device_name()}, " if torch and torch.cuda.is_available() else ""
+    return f"{read_processor()}, {gpu}{cores} cores, Python {platform.python_version()}"
 
 
 def read_processor() -> str:

@@ -24,7 +24,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
 from benchmarks.result import conclude
+from models.cores import num_cores
 from models.learning.adapters import ALPHA, adapted
 from models.learning.batches import Example
 from models.learning.cloning import Cloning
@@ -62,7 +65,7 @@ SIZES = {
         ScratchSettings(hidden_size=768, num_layers=12, num_heads=12, context=1024),
         32_000,
         48,
-        (512, 1024),
+        (512, 1024, 2048),
         (2, 4, 8),
     ),
 }
@@ -168,6 +171,7 @@ def spawn(job: dict[str, Any]) -> Run:
 def work(who: str, folder: str, batch: int, rank: int) -> Run:
     """A training."""
     rows: list[Row] = json.loads((Path(folder) / "rows.json").read_bytes())
+    torch.set_num_threads(num_cores())  # of a quota too, which torch does not see
     steps = (clone if who == "ours" else follow_trl)(Path(folder), rows, batch, rank)
     held = next(steps)[0]
     forget_peak()

@@ -167,10 +167,11 @@ def run(rounds: int | None, forever: bool, new_run: bool, path: Path | None, set
             raise ValueError("run.rounds would do nothing beside --forever: leave one out")
         num_rounds = FOREVER if forever else asked
         home = open_home()
+        from flows.orchestrator import settle, start_prefect
+
+        settle(home)  # before torch is imported, whose threads it tells how to wait
         with home.writer():
             begun = begin_run(home, config, num_rounds=num_rounds, is_new=new_run)
-            from flows.orchestrator import start_prefect
-
             server = start_prefect(home, config.serve.url if config.run.runner == "workers" else "")
             from flows.launch import launch  # takes as long as the server does to start
 

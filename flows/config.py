@@ -309,6 +309,11 @@ IDLE = (
         'policy.engine is "{c.policy.engine}", which has processes of its own',
     ),
     Idle(
+        ("serve.rounds", "serve.paused"),
+        lambda c: not (c.serve.cron or c.serve.interval_s),
+        "neither serve.cron nor serve.interval_s says when the wheel turns",
+    ),
+    Idle(
         ("curriculum.fade",),
         lambda c: c.curriculum.new_share == 1,
         "curriculum.new_share is 1, and new problems have no past attempts",

@@ -11,12 +11,12 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 
 from flows.config import Config
+from flows.runs import find_start
 from flows.stages import Stages
 from flows.workers import search_by_workers
-from models.evaluation.gate import mcnemar_p_value
 from models.learning.settings import LearningSettings
 from models.policy.load import gpus_of, sampling_gpus
-from storage.records import Evaluation, Promotion, Round, Split, Verdict, now
+from storage.records import Evaluation, Promotion, Round, Split, now
 from storage.registry import LostRaceError
 from tasks.child import ask_children_to_stop
 from tasks.evaluate import evaluate
@@ -112,24 +112,13 @@ def make_candidate(turn: Turn, champion_id: str, selection_id: str, learning: Le
     """Fine-tune, with the learning settings of the round, from the weights that these name."""
     finetune = prepared(train, f"{turn.label} · finetune", config)
     return finetune(
-        turn, find_start(turn, champion_id, learning, config), selection_id, learning, config.policy, config.search
+        turn,
+        find_start(turn.registry, turn.line, champion_id, config, learning),
+        selection_id,
+        learning,
+        config.policy,
+        config.search,
     )
-
-
-def find_start(turn: Turn, champion_id: str, learning: LearningSettings, config: Config) -> str:
-    """The champion, the initial policy, or the last candidate unless it was significantly worse than the champion."""
-    if learning.start == "initial":
-        return turn.registry.lineage(champion_id)[-1].checkpoint_id
-    latest = turn.registry.latest(turn.line)
-    was_refused = latest is not None and latest.verdict == Verdict.REFUSED
-    if latest and was_refused and learning.goes_on and not is_worse(latest, config.gate.alpha):
-        return latest.candidate_id
-    return champion_id
-
-
-def is_worse(refused: Promotion, alpha: float) -> bool:
-    """Whether a candidate was significantly worse than the champion: the gate's test, the other way round."""
-    return mcnemar_p_value(refused.losses, refused.wins) < alpha
 
 
 def judge(turn: Turn, candidate_id: str, stages: Stages, config: Config) -> tuple[Promotion, Evaluation]:

@@ -8,17 +8,18 @@ import json
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from flows.config import Config, differences, from_json, to_json
-from models.policy.adapters import find_adapter
+from flows.config_layers import ConfigError
+from models.evaluation.gate import mcnemar_p_value
+from models.learning.settings import LearningSettings
 from storage import history
 from storage.demonstrations import file_demonstrations
 from storage.home import DiskFullError, Home
 from storage.lake import Lake
 from storage.problems import open_source
 from storage.publish import publish as publish_database
-from storage.records import Run, State, make_id, now
+from storage.records import Promotion, Run, State, Verdict, make_id, now
 from storage.registry import ADAPTERS, Registry
 from storage.sources.file import FileProblems
 from storage.warehouse import Warehouse
@@ -49,12 +50,16 @@ def line_of(config: Config) -> str:
 
 
 def as_now(config: Config, current: Config) -> Config:
-    """A run's configuration with what may change in it as it is now."""
-    changed: dict[str, Any] = {}
+    """A run's configuration with what may change in it as it is said now; as it is where the two do not fit."""
+    kept, usual = (each.model_dump(mode="json") for each in (config, Config()))
+    said = current.model_dump(mode="json")
     for section, key in (name.split(".") for name in MAY_CHANGE):
-        settings = changed.get(section, getattr(config, section))
-        changed[section] = replace(settings, **{key: getattr(getattr(current, section), key)})
-    return config.model_copy(update=changed)
+        if said[section][key] != usual[section][key]:
+            kept[section][key] = said[section][key]
+    try:
+        return from_json(json.dumps(kept))
+    except ConfigError:
+        return config
 
 
 def without_folders(config: Config) -> Config:
@@ -129,7 +134,8 @@ def publish(home: Home, run: Run, state: State) -> Run:
 def relocate(home: Home, run: Run, config: Config) -> Run:
     """An unfinished run with its files where they are now, and done as is wanted now: written where that changed."""
     old = from_json(run.config)
-    moved = config.model_copy(update={"run": replace(config.run, rounds=old.run.rounds), "serve": old.serve})
+    serve = config.serve if config.run.runner == "workers" else old.serve  # whose orders go by that server
+    moved = config.model_copy(update={"run": replace(config.run, rounds=old.run.rounds), "serve": serve})
     if moved == old:
         return run
     row, lake = replace(run, config=to_json(moved), created_at=now()), Lake(home)
@@ -163,7 +169,7 @@ def check_beginning(home: Home, last: Run | None, config: Config) -> None:
     latest = Registry(home).latest(last.line) if last is not None else None
     if last is not None and latest is not None:
         check_initialization(last, config)
-        check_adapters(Registry(home).open(latest.champion_id), config)
+        check_adapters(home, latest, config)
     else:
         check_inputs(config)
 
@@ -221,15 +227,38 @@ def check_initialization(last: Run, config: Config) -> None:
         )
 
 
-def check_adapters(champion: Path, config: Config) -> None:
-    """Raises RunError where the champion's adapters cannot learn on as they are asked to, before a round searches."""
-    goes_on = config.learning.keep_adapters and config.learning.start != "initial"
-    adapter = find_adapter(champion) if goes_on else None
+def check_adapters(home: Home, latest: Promotion, config: Config) -> None:
+    """Raises RunError where the next round would begin with adapters that cannot learn on as they are asked to."""
+    if not config.learning.keep_adapters:
+        return
+    from models.policy.adapters import find_adapter  # slow to import
+
+    registry = Registry(home)
+    adapter = find_adapter(
+        registry.open(find_start(registry, latest.line, latest.champion_id, config, config.learning))
+    )
     if adapter and adapter.rank != config.learning.lora_rank:
         raise RunError(
-            f"the champion is adapters of rank {adapter.rank}, and learning.lora_rank is {config.learning.lora_rank}: "
-            f"set it to {adapter.rank}; or merge them from now on, learning.keep_adapters=false"
+            f"a round would go on with adapters of rank {adapter.rank}, and learning.lora_rank is "
+            f"{config.learning.lora_rank}: set it to {adapter.rank}; or merge them from now on, "
+            "learning.keep_adapters=false"
         )
+
+
+def find_start(registry: Registry, line: str, champion_id: str, config: Config, learning: LearningSettings) -> str:
+    """The champion, the initial policy, or the last candidate unless it was significantly worse than the champion."""
+    if learning.start == "initial":
+        return registry.lineage(champion_id)[-1].checkpoint_id
+    latest = registry.latest(line)
+    was_refused = latest is not None and latest.verdict == Verdict.REFUSED
+    if latest and was_refused and learning.goes_on and not is_worse(latest, config.gate.alpha):
+        return latest.candidate_id
+    return champion_id
+
+
+def is_worse(refused: Promotion, alpha: float) -> bool:
+    """Whether a candidate was significantly worse than the champion: the gate's test, the other way round."""
+    return mcnemar_p_value(refused.losses, refused.wins) < alpha
 
 
 def check_unchanged(run: Run, config: Config, num_rounds: int | None) -> None:

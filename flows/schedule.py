@@ -48,5 +48,3 @@ class ServeSettings:
             raise ValueError(f"interval_s is {self.interval_s:g}; expected 0, or at least {SHORTEST_S:g}")
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; expected at least 1")
-        if (self.rounds != 1 or self.paused) and not (self.cron or self.interval_s):
-            raise ValueError("rounds and paused would do nothing without a cron or interval_s; take them out")

@@ -19,7 +19,7 @@ import duckdb
 
 from storage.files import OWNER_ONLY_FOLDER, clear_folder, sync
 from storage.home import Home
-from storage.lake import SUFFIX, Column, columns, seed_key
+from storage.lake import SEED, SUFFIX, Column, columns, seed_key
 from storage.records import TABLES, make_id
 from storage.warehouse import HOW, about, derived_sql, quoted
 
@@ -29,6 +29,8 @@ READ_ONLY = 0o400
 """A tool that opened it for writing would shut out all others, and leave a log that does not fit the next file."""
 LEFT_OUT = {"trajectories": ("token_ids", "logprobs")}
 """Half of the lake's bytes, and nothing for a table on a screen."""
+SEALS = {"steps": "trajectories", "training_steps": "checkpoints", "outcomes": "evaluations"}
+"""What nothing goes by until the other table has a part of that name: until then a stage may write it anew."""
 PARTS = "published.parts"
 
 
@@ -74,12 +76,17 @@ def _build(draft: Path, home: Home) -> None:
 
 
 def _parts(home: Home) -> set[Part]:
-    """What there is: children before parents, so that no row's parent is missed."""
-    return {
+    """What there is, less what nothing goes by yet: children before parents, so that no row's parent is missed."""
+    found = {
         Part(table, entry.name)
         for table in reversed(TABLES)
         for entry in os.scandir(home.lake / table)
         if entry.name.endswith(SUFFIX)
+    }
+    return {
+        part
+        for part in found
+        if part.name.startswith(SEED) or Part(SEALS.get(part.table, part.table), part.name) in found
     }
 
 

@@ -64,6 +64,11 @@ class Registry:
             self._lake.publish("checkpoints", checkpoint.checkpoint_id, [row])
         return self.find(checkpoint.checkpoint_id)
 
+    def discard(self, checkpoint_id: str) -> None:
+        """Removes the folder of a checkpoint that has no row, as a save that was broken off leaves it; for the writer."""
+        if not self._lake.has("checkpoints", checkpoint_id):
+            shutil.rmtree(self._folder(checkpoint_id), ignore_errors=True)
+
     def find(self, checkpoint_id: str) -> Checkpoint:
         """The row of a checkpoint. Raises RegistryError for an unknown one."""
         known = self._lake.keys("checkpoints")

@@ -77,7 +77,7 @@ def evaluate(
             seconds=monotonic() - started,
             **measures(greedy, sampled),
         )
-        turn.lake.publish(
+        turn.lake.republish(
             "outcomes", evaluation_id, [*outcomes(evaluation_id, greedy, 0), *outcomes(evaluation_id, sampled, 1)]
         )
         turn.lake.publish("evaluations", evaluation_id, [row])

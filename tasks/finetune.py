@@ -132,8 +132,12 @@ def watch(turn: Turn, stage_name: str, settings: TrainingSettings, checkpoint_id
 
 
 def save(turn: Turn, trained: Trained, row: Checkpoint) -> None:
-    """Publish a trained policy and the steps of its training, which then needs no draft."""
-    turn.lake.publish("training_steps", row.checkpoint_id, [step_row(row, step) for step in trained.report.steps])
+    """Publish a trained policy and the steps of its training, which then needs no draft.
+
+    What an attempt that was broken off here left goes: it may have begun from another policy.
+    """
+    turn.registry.discard(row.checkpoint_id)
+    turn.lake.republish("training_steps", row.checkpoint_id, [step_row(row, step) for step in trained.report.steps])
     turn.registry.save(row, trained.save)
     shutil.rmtree(turn.home.drafts / row.run_id / row.checkpoint_id, ignore_errors=True)
     log(

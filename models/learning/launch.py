@@ -106,7 +106,7 @@ def _follow(folder: Path, processes: int, gpus: Sequence[str], on_wait: Callable
             stderr=log,
             text=True,
             cwd=folder,  # where no package has the name of one of ours
-            env=environment | {"PYTHONPATH": os.pathsep.join(path)},
+            env=environment | {"PYTHONPATH": os.pathsep.join(path), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
             start_new_session=True,  # a Ctrl-C is for its parent
         ) as process,
     ):

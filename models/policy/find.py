@@ -17,8 +17,8 @@ NETWORK_TIMEOUT_S = 4.0
 PATIENCE_S = 9.0
 """For all of it."""
 DESCRIPTIONS = ("config.json", "adapter_config.json")
-INDEX = "model.safetensors.index.json"
-"""Which file has which weights, where there are several."""
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""All weights, or which of several files has which."""
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What a policy needs; no pickled weights, no code."""
 
@@ -47,7 +47,7 @@ def find_lacking(folder: Path) -> str:
     if not any((folder / name).exists() for name in DESCRIPTIONS):
         return DESCRIPTIONS[0]
     named = set[str]()
-    if (folder / INDEX).exists():
+    if (folder / INDEX).exists() and not (folder / WHOLE).exists():
         with suppress(ValueError, KeyError, AttributeError):  # whoever opens it says what is wrong
             named = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
     missing = sorted(name for name in named if not (folder / name).exists())

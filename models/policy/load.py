@@ -108,6 +108,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except UNREADABLE as error:
         raise PolicyError(f"{folder} holds no policy that can be opened: {first_line(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # some kinds are made without a file, of nothing
+        raise PolicyError(f"{folder} has no tokenizer: save the model's into it, by its save_pretrained")
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"the tokenizer in {folder} has no end mark; set eos_token in its tokenizer_config.json")
     return tokenizer
@@ -242,7 +244,7 @@ def _start(folder: Path, settings: PolicySettings) -> Serving:
         folder,
         settings.server,
         [*(f"--{name}={value}" for name, value in options.items()), *for_cpu],
-        env=seen_alone(sampling_gpus(settings)) or {VISIBLE: ""},
+        env={VISIBLE: ""} if settings.device == "cpu" else seen_alone(sampling_gpus(settings)),
     )
 
 

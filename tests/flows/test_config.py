@@ -174,6 +174,7 @@ def test_a_misspelt_kind_is_the_only_error() -> None:
         (["initialization.file=a.jsonl", "initialization.behaviour_share=0"], "initialization.behaviour_share"),
         (["curriculum.new_share=1", "curriculum.fade=0.9"], "curriculum.fade"),
         (["search.samples=8", "search.enough=5"], "search.enough"),
+        (["serve.port=4300", "serve.rounds=3"], "serve.rounds"),
     ],
 )
 def test_a_setting_that_would_do_nothing_is_an_error(sets: list[str], idle: str) -> None:

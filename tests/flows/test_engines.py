@@ -54,7 +54,7 @@ def test_rounds_may_make_adapters_alone_in_a_home_that_moves(wheel: Wheel, tmp_p
     wheel("run", "--rounds", "2", *options)
     moved = wheel.copy(tmp_path / "moved")
     refused = moved("run", "--rounds", "1", *options, "--set=learning.lora_rank=8", status=1).stderr
-    assert "the champion is adapters of rank 4, and learning.lora_rank is 8: set it to 4; or merge them" in refused
+    assert "a round would go on with adapters of rank 4, and learning.lora_rank is 8: set it to 4; or merge" in refused
     moved("run", "--rounds", "1", *options)
     rows = moved.ask("SELECT round, folder, loss FROM checkpoints ORDER BY round")
     home = moved.folder / ".flywheel"

@@ -3,7 +3,7 @@
 import json
 from itertools import pairwise
 
-from flows.round import is_worse
+from flows.runs import is_worse
 from storage.records import Promotion
 from tests.flows.conftest import Wheel
 

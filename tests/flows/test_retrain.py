@@ -124,8 +124,6 @@ def test_settings_of_the_last_run_may_do_nothing_in_a_retrain() -> None:
         ({"interval_s": 0.5}, "expected 0, or at least 1"),
         ({"interval_s": -1}, "expected 0, or at least 1"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"rounds": 3}, "rounds and paused would do nothing without a cron or interval_s"),
-        ({"paused": True}, "rounds and paused would do nothing"),
         ({"port": 0}, "port is 0"),
         ({"url": "localhost:4200"}, "expected the address of an API"),
     ],

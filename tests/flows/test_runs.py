@@ -7,12 +7,12 @@ from click.testing import CliRunner
 
 from flows import cli, supply
 from flows.commands import evaluate_checkpoint
-from flows.config import from_json, load_config
+from flows.config import differences, from_json, load_config
 from flows.flywheel import choose_effort
 from flows.launch import greet
 from flows.preflight import num_busy, tell_time
 from flows.round import finish
-from flows.runs import FOREVER, RunError, begin_run, disk_need, line_of, publish
+from flows.runs import FOREVER, RunError, as_now, begin_run, disk_need, line_of, publish
 from flows.stages import Nobody, watched_by
 from models.policy.scratch import build_tokenizer
 from models.policy.settings import PolicySettings
@@ -80,6 +80,21 @@ def test_a_run_for_ever_goes_on_for_ever(tmp_path: Path) -> None:
     assert begin(home) == begun
     with pytest.raises(RunError, match=r"rounds: for ever → 6"):
         begin(home, num_rounds=6)
+
+
+def test_what_may_change_is_taken_where_it_is_said_and_fits() -> None:
+    run = load_config(None, ["learning.recompute=true", "policy.engine=server", "run.workers=1"], {})
+    now = load_config(None, ["learning.forward_tokens=64", "learning.epochs=9"], {})
+    resumed = as_now(run, now)
+    assert differences(run, resumed) == ["learning.forward_tokens: 0 → 64"]
+    assert as_now(run, load_config(None, ["run.workers=4"], {})) == run, "an engine that is a server has one"
+
+
+def test_a_run_that_goes_on_by_workers_keeps_their_server(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    begin(home)
+    resumed = begin(home, "run.runner=workers", "serve.url=http://10.0.0.1:4200/api")
+    assert from_json(resumed.config).serve.url == "http://10.0.0.1:4200/api"
 
 
 def test_a_new_run_has_the_rounds_of_the_configuration(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from tests.flows.conftest import Turned, Wheel
@@ -75,13 +74,9 @@ def test_a_shard_killed_as_it_publishes_grows_the_same_trees(turned: Turned, tmp
     wheel.wait_for("lake/steps/*-s0001.parquet", 1, run)
     run.kill()
     run.communicate()
-    (unfinished,) = wheel.home.glob("lake/steps/*-s0001.parquet")
-    grown = pl.read_parquet(unfinished).drop("created_at")
     before = wheel.digests()
-    del before[unfinished.relative_to(wheel.home).as_posix()]
     wheel("run")
     assert before.items() <= wheel.digests().items()
-    assert pl.read_parquet(unfinished).drop("created_at").equals(grown)
     (faults,) = wheel.ask("""
         SELECT
             count(*) FILTER (WHERE trajectories.trajectory_id IS NULL) AS lost,

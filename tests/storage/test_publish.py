@@ -109,6 +109,16 @@ def test_what_is_new_is_added_to_what_is_there(lake: Lake, sample: Any) -> None:
     assert ask(lake.home, "SELECT run_id FROM runs ORDER BY run_id") == [("a",), ("b",)]
 
 
+def test_what_nothing_goes_by_yet_is_left_out(lake: Lake, sample: Any) -> None:
+    lake.publish("steps", "a", [sample("steps", text="of another policy")])
+    publish(lake.home)
+    assert ask(lake.home, "SELECT text FROM steps") == []
+    lake.republish("steps", "a", [sample("steps", text="kept")])
+    lake.publish("trajectories", "a", [sample("trajectories")])
+    publish(lake.home)
+    assert ask(lake.home, "SELECT text FROM steps") == [("kept",)]
+
+
 def spoil(home: Home) -> None:
     home.published.chmod(0o600)
     content = home.published.read_bytes()

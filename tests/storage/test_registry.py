@@ -93,6 +93,15 @@ def test_a_folder_without_its_row_gets_one(registry: Registry, save: Any) -> Non
     assert registry.open("c1").is_dir()
 
 
+def test_a_folder_without_its_row_may_be_discarded_and_one_with_it_not(registry: Registry, save: Any) -> None:
+    save("c1")
+    save("c2")
+    registry._lake.path("checkpoints", "c2").unlink()
+    for checkpoint_id in ("c1", "c2", "c3"):
+        registry.discard(checkpoint_id)
+    assert os.listdir(registry.home.checkpoints) == ["c1"]
+
+
 def test_of_two_that_save_at_once_one_wins(registry: Registry, sample: Any) -> None:
     def save(content: str) -> Checkpoint:
         checkpoint = sample("checkpoints", checkpoint_id="c1", objective=content)

@@ -132,7 +132,7 @@ def test_whoever_watches_may_end_it_and_no_process_is_left(parent: Path, tmp_pat
 def test_one_that_is_killed_ends_them_all(parent: Path, tmp_path: Path) -> None:
     def kill(step: StepReport) -> None:
         for process in psutil.process_iter(["cmdline"]):
-            if (process.info["cmdline"] or [])[-3:] == ["-m", "models.learning.launch", str(tmp_path)]:
+            if (process.info["cmdline"] or [])[1:] == ["-u", "-m", "models.learning.launch", str(tmp_path)]:
                 process.kill()
                 return
 
