@@ -65,7 +65,7 @@ class Registry:
         return self.find(checkpoint.checkpoint_id)
 
     def discard(self, checkpoint_id: str) -> None:
-        """Removes the folder of a checkpoint that has no row, as a save that was broken off leaves it; for the writer."""
+        """Removes the folder of a checkpoint without a row, as a save that was broken off leaves it; for the writer."""
         if not self._lake.has("checkpoints", checkpoint_id):
             shutil.rmtree(self._folder(checkpoint_id), ignore_errors=True)
 
