@@ -16,7 +16,7 @@ NETWORK_TIMEOUT_S = 4.0
 """For one answer of the hub, which its client asks for twice: a model that cannot be had is told within 10 s."""
 PATIENCE_S = 9.0
 """For all of it."""
-DESCRIPTIONS = ("config.json", "adapter_config.json")
+DESCRIPTION, ADAPTERS = "config.json", "adapter_config.json"
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """All weights, or which of several files has which."""
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -43,12 +43,14 @@ def find_model(name: str) -> Path:
 
 
 def find_lacking(folder: Path) -> str:
-    """What a folder of a policy, or of adapters, must have and does not; empty where that is nothing."""
-    if not any((folder / name).exists() for name in DESCRIPTIONS):
-        return DESCRIPTIONS[0]
+    """What a folder of a policy must have and does not; empty where that is nothing, and for one of adapters."""
+    if (folder / ADAPTERS).exists():  # whoever opens it says what is wrong
+        return ""
+    if not (folder / DESCRIPTION).exists():
+        return DESCRIPTION
     named = set[str]()
     if (folder / INDEX).exists() and not (folder / WHOLE).exists():
-        with suppress(ValueError, KeyError, AttributeError):  # whoever opens it says what is wrong
+        with suppress(ValueError, KeyError, AttributeError):
             named = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
     missing = sorted(name for name in named if not (folder / name).exists())
     if missing:
