@@ -41,7 +41,7 @@ class Pool:
         return self.others[-1]
 
     def do(self, words: list[str]) -> None:
-        command = [str(PREFECT), "--no-prompt", *words]
+        command = [str(PREFECT), *words]
         subprocess.run(command, env=self.environment, cwd=ROOT, check=True, capture_output=True)
 
 
